@@ -1,0 +1,354 @@
+"""The objects between operator and agents: group manx.dev, version v1alpha1, all cluster-scoped.
+
+Owns: the wire shape of NodeState, NodeReport, PolicyClass, PolicyProgram, AddressGroup, MeshNode and IPAMBlock.
+Must not: hold behaviour, defaults that a reader would have to know, or anything that grows with the cluster.
+
+Why msgspec and not pydantic: both sides decode these in their hot paths, and an agent must stay small. The custom
+resource definitions in crds/ are generated from these structs, so a field's docstring is what `kubectl explain` says.
+Every spec carries the Lease's `epoch`; the API server refuses an update whose epoch is lower than the object's.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from manx_core.api.core_v1 import KubeStruct, ObjectMeta
+
+GROUP = "manx.dev"
+VERSION = "v1alpha1"
+
+OPEN_CLASS = "open"
+"""The class of an endpoint that no policy selects. It has no object. An endpoint with no class at all is closed."""
+
+ROUTE_PROTOCOL = 77
+"""The rtnetlink protocol number of every route that Manx puts into a kernel (unassigned in rtnetlink.h)."""
+
+
+# --- NodeState: what only this node needs; written by the operator -------------------------------------------------
+
+
+class Endpoint(KubeStruct, frozen=True, gc=False):
+    """A pod scheduled to this node that has, or will have, an address of its own."""
+
+    namespace: str
+    name: str
+    uid: str
+    """The pod's UID: a pod of the same name made later is another endpoint."""
+    policy_class: str = ""
+    """The PolicyClass whose policies apply, "open" for none. Empty: not decided yet, so closed."""
+
+
+class PoolSettings(KubeStruct, frozen=True, gc=False):
+    """What a node's kernel must know of an IPPool."""
+
+    name: str
+    cidr: str
+    nat_outgoing: bool = False
+    encapsulation: Literal["None", "IPIPCrossSubnet", "VXLANCrossSubnet"] = "None"
+
+
+class BgpSettings(KubeStruct, frozen=True, gc=False):
+    """How this node speaks BGP."""
+
+    as_number: int = 64512
+    """This node's AS number, 1 to 4294967295 (RFC 6793)."""
+    mesh_enabled: bool = True
+    """Whether a session is kept with every other MeshNode."""
+    router_id: str = ""
+    """The BGP identifier, in the form of an IPv4 address (RFC 6286)."""
+    listen_port: int = 179
+    hold_time: int = 90
+    """Seconds proposed in OPEN (RFC 4271, 4.2)."""
+    restart_time: int = 120
+    """Seconds that peers keep our routes as stale, and we theirs, after a session is lost (RFC 4724)."""
+
+
+class BgpPeer(KubeStruct, frozen=True, gc=False):
+    """An explicit peer of this node, from a BGPPeer."""
+
+    name: str
+    """The BGPPeer's name."""
+    address: str
+    as_number: int
+    port: int = 179
+
+
+class NodeStateSpec(KubeStruct, frozen=True, gc=False):
+    """Desired state of one node."""
+
+    epoch: int
+    node_uid: str = msgspec.field(default="", name="nodeUID")
+    ipv4: str = ""
+    """The node's underlay address, without a prefix length; empty while not known."""
+    mtu: int = 0
+    """Bytes for pods' interfaces; 0 takes the underlay interface's."""
+    pools: tuple[PoolSettings, ...] = ()
+    bgp: BgpSettings = BgpSettings()
+    peers: tuple[BgpPeer, ...] = ()
+    endpoints: tuple[Endpoint, ...] = ()
+
+
+class NodeState(KubeStruct, frozen=True, gc=False):
+    """What the operator wants on the node of the same name. Written by the operator, read by that node's agent."""
+
+    metadata: ObjectMeta
+    spec: NodeStateSpec
+
+
+# --- PolicyClass, PolicyProgram, AddressGroup: shared between the nodes that need them -----------------------------
+
+
+class PolicyClassSpec(KubeStruct, frozen=True, gc=False):
+    """The policies that apply to a set of pods alike, in order. The policy types of the programs named say in which
+    directions the pods are isolated."""
+
+    epoch: int
+    policies: tuple[str, ...] = ()
+    """Names of PolicyPrograms, in the order of evaluation."""
+
+
+class PolicyClass(KubeStruct, frozen=True, gc=False):
+    """A set of pods to which the same policies apply."""
+
+    metadata: ObjectMeta
+    spec: PolicyClassSpec
+
+
+class PolicySource(KubeStruct, frozen=True, gc=False):
+    """The user's object that a program was compiled from."""
+
+    kind: str
+    name: str
+    namespace: str = ""
+    uid: str = ""
+    generation: int = 0
+
+
+class Rule(KubeStruct, frozen=True, gc=False):
+    """One compiled rule: all that is present must match. In ingress rules the peer is the packet's source, in egress
+    rules its destination; ports are always the packet's destination ports."""
+
+    action: Literal["Allow", "Deny"] = "Allow"
+    protocol: Literal["", "TCP", "UDP", "SCTP"] = ""
+    """Empty: any protocol."""
+    ports: tuple[str, ...] = ()
+    """Destination ports, "80" or "8000-8080"; with `port_group`, either may match. Neither: any port."""
+    port_group: str = ""
+    """An AddressGroup of type AddressPorts: the packet's (destination address, protocol, destination port) is in it."""
+    peer_group: str = ""
+    """An AddressGroup of type Addresses that holds the peer's address."""
+    nets: tuple[str, ...] = ()
+    """CIDRs, one of which holds the peer's address. Empty: any."""
+    not_nets: tuple[str, ...] = ()
+    """CIDRs, none of which holds the peer's address."""
+
+
+class PolicyProgramSpec(KubeStruct, frozen=True, gc=False):
+    """One policy, compiled."""
+
+    epoch: int
+    source: PolicySource
+    types: tuple[Literal["Ingress", "Egress"], ...] = ()
+    """The directions in which this policy isolates the pods that it selects."""
+    ingress: tuple[Rule, ...] = ()
+    egress: tuple[Rule, ...] = ()
+
+
+class PolicyProgram(KubeStruct, frozen=True, gc=False):
+    """A policy's compiled rules, in order, with selectors replaced by AddressGroup ids."""
+
+    metadata: ObjectMeta
+    spec: PolicyProgramSpec
+
+
+class AddressGroupSpec(KubeStruct, frozen=True, gc=False):
+    """One chunk, of at most 100 members, of a group of addresses."""
+
+    epoch: int
+    group: str
+    """The group's id; the object's name is `<group>-<chunk>`."""
+    chunk: int = 0
+    chunks: int = 0
+    """In chunk 0: one more than the highest chunk number in use. A group is complete when chunks 0 to chunks-1 are all
+    there (an emptied chunk stays, empty, until it is the last)."""
+    type: Literal["Addresses", "AddressPorts"] = "Addresses"
+    members: tuple[str, ...] = ()
+    """Addresses: "10.244.0.5". AddressPorts: "10.244.0.5,tcp:8080" (as ipset writes hash:ip,port members)."""
+    selector: str = ""
+    """In chunk 0: what the group selects, for people."""
+
+
+class AddressGroup(KubeStruct, frozen=True, gc=False):
+    """A chunk of the addresses that a selector selects in its scope."""
+
+    metadata: ObjectMeta
+    spec: AddressGroupSpec
+
+
+# --- MeshNode: what other nodes need of one ------------------------------------------------------------------------
+
+
+class MeshNodeSpec(KubeStruct, frozen=True, gc=False):
+    """A member of the mesh, as its peers see it."""
+
+    epoch: int
+    node_uid: str = msgspec.field(default="", name="nodeUID")
+    ipv4: str = ""
+    """The underlay address that BGP sessions are opened to."""
+    ipv4_network: str = ""
+    """The underlay subnet that holds it, as a CIDR; empty while not known."""
+    ipv6: str = ""
+    as_number: int = 64512
+    blocks: tuple[str, ...] = ()
+    """The CIDRs that peers accept from this node."""
+
+
+class MeshNode(KubeStruct, frozen=True, gc=False):
+    """What other nodes need of the node of the same name."""
+
+    metadata: ObjectMeta
+    spec: MeshNodeSpec
+
+
+# --- IPAMBlock: the truth about addresses; spec is the operator's, status the agent's ------------------------------
+
+
+class IPAMBlockSpec(KubeStruct, frozen=True, gc=False):
+    """Who may allocate from a block."""
+
+    epoch: int
+    cidr: str
+    pool: str
+    node: str
+    node_uid: str = msgspec.field(default="", name="nodeUID")
+    state: Literal["Active", "Releasing"] = "Active"
+    """Releasing: the agent allocates no more, and sets status.released once nothing is allocated."""
+    forgotten: int = 0
+    """Every freed address whose sequence is at most this may be given again: no node's groups hold it any more."""
+
+
+class Allocation(KubeStruct, frozen=True, gc=False):
+    """An address in use."""
+
+    address: str
+    namespace: str
+    name: str
+    uid: str
+    container_id: str = msgspec.field(default="", name="containerID")
+    interface: str = ""
+    """The interface's name in the pod."""
+
+
+class FreedAddress(KubeStruct, frozen=True, gc=False):
+    """An address not in use any more, and not to be given again before `spec.forgotten` reaches its sequence."""
+
+    address: str
+    sequence: int
+
+
+class IPAMBlockStatus(KubeStruct, frozen=True, gc=False):
+    """What the node's agent did with the block."""
+
+    allocations: tuple[Allocation, ...] = ()
+    freed: tuple[FreedAddress, ...] = ()
+    sequence: int = 0
+    """The highest sequence ever given to a freed address of this block."""
+    released: bool = False
+
+
+class IPAMBlock(KubeStruct, frozen=True, gc=False):
+    """A block of addresses with affinity to a node, named after its CIDR ("10-244-0-64-26"): creating it locks it."""
+
+    metadata: ObjectMeta
+    spec: IPAMBlockSpec
+    status: IPAMBlockStatus = IPAMBlockStatus()
+
+
+# --- NodeReport: what is in the kernel; written by the node's agent ------------------------------------------------
+
+
+class Condition(KubeStruct, frozen=True, gc=False):
+    """meta/v1 Condition."""
+
+    type: str
+    status: Literal["True", "False", "Unknown"]
+    reason: str = ""
+    message: str = ""
+    last_transition_time: str = ""
+
+
+class PeerStatus(KubeStruct, frozen=True, gc=False):
+    """A BGP session, as the speaker sees it."""
+
+    name: str
+    """The MeshNode's or BGPPeer's name."""
+    address: str
+    as_number: int
+    local_as_number: int
+    state: str
+    """Of RFC 4271's finite state machine: Idle, Connect, Active, OpenSent, OpenConfirm or Established."""
+    source: Literal["Mesh", "BGPPeer"] = "Mesh"
+    since: str = ""
+    prefixes_received: int = 0
+    message: str = ""
+    """Why the session was last lost, or what was refused from it."""
+
+
+class Interface(KubeStruct, frozen=True, gc=False):
+    """An interface of the node with its global addresses in CIDR form, for address autodetection."""
+
+    name: str
+    addresses: tuple[str, ...] = ()
+
+
+class Applied(KubeStruct, frozen=True, gc=False):
+    """The highest resourceVersion of each resource that is in the kernel, of what this node was sent."""
+
+    nodestates: str = ""
+    policyclasses: str = ""
+    policyprograms: str = ""
+    addressgroups: str = ""
+    meshnodes: str = ""
+
+
+class Drift(KubeStruct, frozen=True, gc=False):
+    """What was found altered behind Manx's back, and repaired."""
+
+    count: int = 0
+    last: str = ""
+    last_time: str = ""
+
+
+class NodeReportStatus(KubeStruct, frozen=True, gc=False):
+    """What is in the kernel, and in the BGP sessions, of one node."""
+
+    node_uid: str = msgspec.field(default="", name="nodeUID")
+    agent_version: str = ""
+    started: str = ""
+    backend: str = ""
+    """The iptables back end in use: nft or legacy."""
+    applied: Applied = Applied()
+    policies: int = 0
+    endpoints: int = 0
+    groups: int = 0
+    peers_summary: str = ""
+    """Established sessions / all sessions."""
+    peers: tuple[PeerStatus, ...] = ()
+    routes: int = 0
+    blocks: tuple[str, ...] = ()
+    lag_milliseconds: int = 0
+    """From an event's arrival to its being in the kernel, of the last change applied."""
+    interfaces: tuple[Interface, ...] = ()
+    drift: Drift = Drift()
+    last_error: str = ""
+    conditions: tuple[Condition, ...] = ()
+    """Types: Ready, Policy, Routes, BGP, IPAM."""
+
+
+class NodeReport(KubeStruct, frozen=True, gc=False):
+    """What one node's agent says is in force there."""
+
+    metadata: ObjectMeta
+    status: NodeReportStatus = NodeReportStatus()

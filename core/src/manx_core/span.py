@@ -1,0 +1,36 @@
+"""Spans: which nodes an object concerns, as labels that an agent's watch selects by.
+
+Owns: the label keys, and when one label for every node replaces one for each.
+Must not: know what the objects are.
+
+Why labels: the API server filters a watch by them, so that an agent hears only its node's share without any server of
+our own. A node's name may be longer than a label's, hence the hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping
+
+PREFIX = "node.manx.dev/"
+EVERYWHERE = "manx.dev/everywhere"
+WIDEN_ABOVE = 50
+NARROW_BELOW = 35
+
+
+def span_label(node: str) -> str:
+    """The label key that a node's agent selects by: PREFIX and 16 hexadecimal digits of SHA-256 of its name."""
+    return PREFIX + hashlib.sha256(node.encode()).hexdigest()[:16]
+
+
+def span_labels(nodes: Collection[str], was_everywhere: bool) -> dict[str, str]:
+    """Labels of an object that these nodes need; `was_everywhere` gives the hysteresis between the two forms."""
+    limit = NARROW_BELOW - 1 if was_everywhere else WIDEN_ABOVE
+    if len(nodes) > limit:
+        return {EVERYWHERE: ""}
+    return {span_label(node): "" for node in sorted(nodes)}
+
+
+def spans(labels: Mapping[str, str], node: str) -> bool:
+    """Whether an object with these labels is part of the node's share."""
+    return EVERYWHERE in labels or span_label(node) in labels
