@@ -184,9 +184,20 @@ class KubeClient:
                 return
             params["continue"] = page.continue_token
 
-    async def current_resource_version(self, resource: Resource, *, namespace: str | None = None) -> str:
-        """The collection's resourceVersion now, by a consistent read (quorum, or KEP-2340) of at most one object."""
-        body = await self.transport.request("GET", resource.path(namespace), params={"limit": "1"})
+    async def current_resource_version(
+        self,
+        resource: Resource,
+        *,
+        namespace: str | None = None,
+        label_selector: str | None = None,
+        field_selector: str | None = None,
+    ) -> str:
+        """The collection's resourceVersion now, by a consistent read (quorum, or KEP-2340) of at most one object.
+
+        It is the same whatever the selectors; they matter where RBAC allows no more than one name.
+        """
+        params = selectors(label_selector, field_selector) | {"limit": "1"}
+        body = await self.transport.request("GET", resource.path(namespace), params=params)
         return codec.decode(body, _RawItems).metadata.resource_version
 
     # --- writing ------------------------------------------------------------------------------------------------------
