@@ -4,8 +4,8 @@ Owns: the types between `state` (what was heard), `render` and `drivers` (what t
 going) and `report` (what is said back). Must not: hold behaviour or do I/O.
 
 Data goes down once: state makes views, drivers apply them. Status comes back once: drivers return outcomes, from which
-`report` makes the NodeReport. A view is the whole of what is wanted; `Dirty` says where it differs from the view before,
-so that the cost of applying follows the change.
+`report` makes the NodeReport. A view is the whole of what is wanted; `Dirty` says where it differs from the view
+before, so that the cost of applying follows the change.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class BgpView:
     node: str
     address: str = ""
     """Our underlay IPv4 address; while empty there is no session."""
-    settings: BgpSettings = BgpSettings()
+    settings: BgpSettings = field(default_factory=BgpSettings)
     mesh: Mapping[str, MeshNodeSpec] = field(default_factory=dict)
     """By node name, this node excluded."""
     peers: tuple[BgpPeer, ...] = ()
