@@ -304,13 +304,18 @@ class Interface(KubeStruct, frozen=True, gc=False):
 
 
 class Applied(KubeStruct, frozen=True, gc=False):
-    """The highest resourceVersion of each resource that is in the kernel, of what this node was sent."""
+    """Up to which resourceVersion each watch's events are in the kernel. Objects that concern every node
+    (manx.dev/everywhere) come by a watch of their own, whose progress says nothing of the other's."""
 
     nodestates: str = ""
     policyclasses: str = ""
+    policyclasses_everywhere: str = ""
     policyprograms: str = ""
+    policyprograms_everywhere: str = ""
     addressgroups: str = ""
-    meshnodes: str = ""
+    """Of the AddressGroups labelled for this node."""
+    addressgroups_everywhere: str = ""
+    """Of the AddressGroups labelled manx.dev/everywhere."""
 
 
 class Drift(KubeStruct, frozen=True, gc=False):
