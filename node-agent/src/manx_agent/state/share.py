@@ -1,0 +1,192 @@
+"""What this node was told: its share of the manx.dev objects, as views for those who put it into the kernel.
+
+Owns: joining both watches, putting groups together from their chunks, and knowing what changed since the last view.
+Must not: do I/O, wait, decide what to do about something missing (the dataplane does), or know anything of other nodes.
+
+Why this way: every method is synchronous and takes values, so any order of events leads to the same views. The views
+copy mappings, not members, so that a view costs the number of objects on this node and no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from manx_agent.model import BgpView, Dirty, LocalEndpoint, PolicyView
+from manx_agent.state.groups import Groups
+from manx_agent.state.union import Union
+from manx_core.api.v1alpha1 import (
+    AddressGroup,
+    IPAMBlock,
+    MeshNode,
+    MeshNodeSpec,
+    NodeState,
+    NodeStateSpec,
+    PolicyClass,
+    PolicyProgram,
+    PolicyProgramSpec,
+)
+
+PodKey = tuple[str, str, str]
+"""(namespace, name, uid)"""
+
+
+class DirtySet:
+    """Collects what changed, until it is taken."""
+
+    def __init__(self) -> None:
+        self.endpoints: set[str] = set()
+        self.classes: set[str] = set()
+        self.programs: set[str] = set()
+        self.groups: set[str] = set()
+        self.pools = False
+        self.everything = True
+
+    def take(self) -> Dirty:
+        """What was collected; collecting begins anew."""
+        taken = Dirty(
+            frozenset(self.endpoints),
+            frozenset(self.classes),
+            frozenset(self.programs),
+            frozenset(self.groups),
+            self.pools,
+            self.everything,
+        )
+        for collected in (self.endpoints, self.classes, self.programs, self.groups):
+            collected.clear()
+        self.pools = self.everything = False
+        return taken
+
+    def __bool__(self) -> bool:
+        return bool(
+            self.endpoints or self.classes or self.programs or self.groups or self.pools or self.everything
+        )
+
+
+class Share:
+    """The node's share. The first view after a start is dirty in everything."""
+
+    def __init__(self, node: str) -> None:
+        self.node = node
+        self.dirty = DirtySet()
+        self.settings: NodeStateSpec | None = None
+        """The last NodeState heard. It stays when the object goes, so that the kernel does too (fail static)."""
+        self.present = False
+        """Whether the NodeState exists now: new pods are refused while it does not."""
+        self.endpoints: dict[str, LocalEndpoint] = {}
+        self.blocks: dict[str, IPAMBlock] = {}
+        self._class_of: dict[PodKey, str] = {}
+        self._classes: dict[str, tuple[str, ...]] = {}
+        self._programs: dict[str, PolicyProgramSpec] = {}
+        self._class_union: Union[PolicyClass] = Union()
+        self._program_union: Union[PolicyProgram] = Union()
+        self._groups = Groups()
+        self._mesh: dict[str, MeshNodeSpec] = {}
+
+    # --- from the API server -------------------------------------------------------------------------------------
+
+    def set_node_state(self, state: NodeState | None) -> None:
+        """The operator's word for this node changed, or went."""
+        self.present = state is not None
+        if state is None:
+            return
+        before, self.settings = self.settings, state.spec
+        self.dirty.pools |= before is None or before.pools != state.spec.pools
+        self._set_classes_of(
+            {(e.namespace, e.name, e.uid): e.policy_class for e in state.spec.endpoints if e.policy_class}
+        )
+
+    def _set_classes_of(self, class_of: dict[PodKey, str]) -> None:
+        before, self._class_of = self._class_of, class_of
+        for container_id, endpoint in self.endpoints.items():
+            key = (endpoint.namespace, endpoint.name, endpoint.uid)
+            if before.get(key) != class_of.get(key):
+                self.dirty.endpoints.add(container_id)
+
+    def set_class(self, side: int, name: str, obj: PolicyClass | None) -> None:
+        """A PolicyClass as watch `side` (0: this node's, 1: every node's) has it."""
+        self._class_union.put(side, name, obj)
+        newest = self._class_union.get(name)
+        if newest is None:
+            changed = self._classes.pop(name, None) is not None
+        else:
+            changed = self._classes.get(name) != newest.spec.policies
+            self._classes[name] = newest.spec.policies
+        if changed:
+            self.dirty.classes.add(name)
+
+    def set_program(self, side: int, name: str, obj: PolicyProgram | None) -> None:
+        """A PolicyProgram as watch `side` has it."""
+        self._program_union.put(side, name, obj)
+        newest = self._program_union.get(name)
+        if newest is None:
+            changed = self._programs.pop(name, None) is not None
+        else:
+            changed = self._programs.get(name) != newest.spec
+            self._programs[name] = newest.spec
+        if changed:
+            self.dirty.programs.add(name)
+
+    def set_group_chunk(self, side: int, name: str, obj: AddressGroup | None) -> None:
+        """A chunk of an AddressGroup as watch `side` has it."""
+        self.dirty.groups |= self._groups.put(side, name, obj)
+
+    def set_mesh_node(self, name: str, obj: MeshNode | None) -> None:
+        """Another member of the mesh; our own entry is of no use here."""
+        if obj is None:
+            self._mesh.pop(name, None)
+        elif name != self.node:
+            self._mesh[name] = obj.spec
+
+    def set_block(self, name: str, obj: IPAMBlock | None) -> None:
+        """A block with affinity to this node."""
+        if obj is None:
+            self.blocks.pop(name, None)
+        else:
+            self.blocks[name] = obj
+
+    # --- from CNI ------------------------------------------------------------------------------------------------
+
+    def put_endpoint(self, endpoint: LocalEndpoint) -> None:
+        """A pod's interface is there."""
+        self.endpoints[endpoint.container_id] = endpoint
+        self.dirty.endpoints.add(endpoint.container_id)
+
+    def drop_endpoint(self, container_id: str) -> None:
+        """A pod's interface is going."""
+        if self.endpoints.pop(container_id, None) is not None:
+            self.dirty.endpoints.add(container_id)
+
+    def is_expected(self, key: PodKey) -> bool:
+        """Whether the operator has listed this pod for this node and decided its class."""
+        return self.present and key in self._class_of
+
+    # --- to the drivers ------------------------------------------------------------------------------------------
+
+    def policy_view(self) -> PolicyView:
+        """All that policy on this node consists of, now."""
+        members, types = self._groups.complete()
+        return PolicyView(
+            endpoints=dict(self.endpoints),
+            classes=dict(self._classes),
+            programs=dict(self._programs),
+            groups=members,
+            group_types=types,
+            class_of=self._class_of,
+            pools=self.settings.pools if self.settings else (),
+        )
+
+    def bgp_view(self) -> BgpView | None:
+        """All that BGP on this node consists of, now; None before the operator has said anything."""
+        if self.settings is None:
+            return None
+        return BgpView(
+            node=self.node,
+            address=self.settings.ipv4,
+            settings=self.settings.bgp,
+            mesh=dict(self._mesh),
+            peers=self.settings.peers,
+            announced=frozenset(self._own_cidrs()),
+        )
+
+    def _own_cidrs(self) -> Iterable[str]:
+        return (block.spec.cidr for block in self.blocks.values() if not block.status.released)
