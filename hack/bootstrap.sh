@@ -62,7 +62,7 @@ find_uv() {
 # A .venv that somebody else made (uv sync) is used as it is, as long as the lab can run in it.
 make_venv() {
     local stamp=$VENV/.manx-lock wanted
-    wanted=$(cat "$ROOT"/requirements.lock "$ROOT"/pyproject.toml "$ROOT"/*/pyproject.toml 2>/dev/null | sha256sum)
+    wanted=$({ cat "$ROOT"/requirements.lock "$ROOT"/pyproject.toml "$ROOT"/*/pyproject.toml 2>/dev/null || true; } | sha256sum)
     if [ -x "$VENV/bin/python" ]; then
         [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && return
         [ ! -e "$stamp" ] && "$VENV/bin/python" -c 'import yaml, cryptography, manx_core' 2>/dev/null && return

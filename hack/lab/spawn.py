@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import ctypes
 import os
+import socket
+import struct
 import sys
 from pathlib import Path
 
@@ -33,10 +35,10 @@ def join_namespaces(holder: int) -> None:
         os.close(handle)
 
 
-def become(command: list[str], log: int, gate: int) -> None:
-    """Turn this process into the daemon, once the parent has said its pid."""
-    os.read(gate, 1)
+def become(command: list[str], log: int, birth: socket.socket) -> None:
+    """Turn this process into the daemon, once it has made itself known."""
     os.setsid()
+    birth.send(b"+")
     null = os.open(os.devnull, os.O_RDONLY)
     for source, target in ((null, 0), (log, 1), (log, 2)):
         os.dup2(source, target)
@@ -48,18 +50,28 @@ def become(command: list[str], log: int, gate: int) -> None:
         os._exit(127)
 
 
+def pid_of_sender(birth: socket.socket) -> int:
+    """Receive the daemon's word; the kernel says its pid as this namespace counts it."""
+    size = struct.calcsize("3i")
+    _, [(_, _, credentials)], _, _ = birth.recvmsg(1, socket.CMSG_SPACE(size))
+    return int(struct.unpack("3i", credentials[:size])[0])
+
+
 def main(holder: str, cgroup: str, log: str, *command: str) -> int:
-    """Join, fork, print, leave: the daemon's parent is then the holder, which reaps it."""
+    """Join, fork twice, print, leave: the daemon's parent is then the holder, which reaps it."""
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     cgroups.join(cgroup)
     if holder != "0":
         join_namespaces(int(holder))
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.close(writer)
-        become(list(command), output, reader)
-    print(pid, flush=True)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+    middle = os.fork()
+    if middle == 0:
+        if os.fork() == 0:
+            become(list(command), output, theirs)
+        os._exit(0)
+    os.waitpid(middle, 0)
+    print(pid_of_sender(ours), flush=True)
     return 0
 
 
