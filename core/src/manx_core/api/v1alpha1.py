@@ -88,6 +88,8 @@ class NodeStateSpec(KubeStruct, frozen=True, gc=False):
     bgp: BgpSettings = BgpSettings()
     peers: tuple[BgpPeer, ...] = ()
     endpoints: tuple[Endpoint, ...] = ()
+    ipam_problem: str = ""
+    """Why the operator cannot give this node more addresses; the CNI error of a pod that gets none says it."""
 
 
 class NodeState(KubeStruct, frozen=True, gc=False):
