@@ -9,7 +9,8 @@ relied on for what only the real kube-apiserver decides (admission, field owners
 
 Faults: `api.fail(match, Refused(503, "x"), times=2)` for requests; `api.send_to_watches(b"...")`, `api.cut_watches()`,
 `api.freeze_watches()` for live watches; `api.state.compact()` for 410s; `await api.stop()` / `await api.start()` for a
-restart on the same port; `api.before_page` for what happens between the pages of a list.
+restart on the same port; `api.before_page` and `api.before_write` for what happens between the pages of a list, or while
+a write is on its way.
 """
 
 from __future__ import annotations
@@ -84,6 +85,7 @@ class FakeApi:
         self.tokens: set[str] | None = None
         self.watches: set[Watch] = set()
         self.before_page: Callable[[Request], None] | None = None
+        self.before_write: Callable[[Request], None] | None = None
         self.bookmark_every = bookmark_every
         self.poll = 0.002
         self.port = 0
@@ -169,6 +171,8 @@ class FakeApi:
 
     def _answer(self, request: Request) -> Obj:
         state, resource = self.state, request.resource
+        if self.before_write is not None and request.method != "GET":
+            self.before_write(request)
         if request.is_list:
             if self.before_page is not None:
                 self.before_page(request)
