@@ -57,9 +57,7 @@ class DirtySet:
         return taken
 
     def __bool__(self) -> bool:
-        return bool(
-            self.endpoints or self.classes or self.programs or self.groups or self.pools or self.everything
-        )
+        return bool(self.endpoints or self.classes or self.programs or self.groups or self.pools or self.everything)
 
 
 class Share:

@@ -1,0 +1,177 @@
+"""The agent's share: views must depend on what the watches have now, never on the order in which it came."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from manx_agent.model import LocalEndpoint
+from manx_agent.state.groups import Groups
+from manx_agent.state.share import Share
+from manx_agent.state.union import Union
+from manx_core.api.core_v1 import ObjectMeta
+from manx_core.api.v1alpha1 import (
+    AddressGroup,
+    AddressGroupSpec,
+    Endpoint,
+    IPAMBlock,
+    IPAMBlockSpec,
+    IPAMBlockStatus,
+    MeshNode,
+    MeshNodeSpec,
+    NodeState,
+    NodeStateSpec,
+    PolicyClass,
+    PolicyClassSpec,
+    PoolSettings,
+)
+
+
+def policy_class(name: str, version: int, *policies: str) -> PolicyClass:
+    meta = ObjectMeta(name=name, resource_version=str(version))
+    return PolicyClass(metadata=meta, spec=PolicyClassSpec(epoch=1, policies=policies))
+
+
+def chunk(group: str, number: int, chunks: int, *members: str, version: int = 1) -> AddressGroup:
+    meta = ObjectMeta(name=f"{group}-{number}", resource_version=str(version))
+    spec = AddressGroupSpec(epoch=1, group=group, chunk=number, chunks=chunks, members=members)
+    return AddressGroup(metadata=meta, spec=spec)
+
+
+def node_state(*endpoints: Endpoint, pools: tuple[PoolSettings, ...] = ()) -> NodeState:
+    return NodeState(metadata=ObjectMeta(name="n1"), spec=NodeStateSpec(epoch=1, endpoints=endpoints, pools=pools))
+
+
+def local(container_id: str, uid: str = "u1") -> LocalEndpoint:
+    return LocalEndpoint("ns", "pod", uid, container_id, "mnx0", "10.0.0.1")
+
+
+def test_the_newer_of_two_watches_wins_and_an_object_in_either_exists() -> None:
+    union: Union[PolicyClass] = Union()
+    old, new = policy_class("c", 5, "a"), policy_class("c", 9, "b")
+    union.put(0, "c", new)
+    union.put(1, "c", old)
+    assert union.get("c") is new
+    union.put(0, "c", None)
+    assert union.get("c") is old
+    union.put(1, "c", None)
+    assert union.get("c") is None
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 2), st.none() | st.integers(1, 99)), max_size=30))
+def test_union_equals_what_both_watches_have(steps: list[tuple[int, int, int | None]]) -> None:
+    union: Union[PolicyClass] = Union()
+    sides: tuple[dict[str, PolicyClass], dict[str, PolicyClass]] = ({}, {})
+    for side, number, version in steps:
+        name = f"c{number}"
+        obj = None if version is None else policy_class(name, version)
+        union.put(side, name, obj)
+        if obj is None:
+            sides[side].pop(name, None)
+        else:
+            sides[side][name] = obj
+    for name in ("c0", "c1", "c2"):
+        versions = [int(side[name].metadata.resource_version) for side in sides if name in side]
+        found = union.get(name)
+        assert (int(found.metadata.resource_version) if found else None) == max(versions, default=None)
+
+
+def test_a_group_exists_once_all_its_chunks_are_there() -> None:
+    groups = Groups()
+    assert groups.put(0, "g-1", chunk("g", 1, 0, "10.0.0.2")) == set()
+    assert groups.complete()[0] == {}
+    assert groups.put(0, "g-0", chunk("g", 0, 2, "10.0.0.1")) == {"g"}
+    assert groups.complete() == ({"g": frozenset({"10.0.0.1", "10.0.0.2"})}, {"g": "Addresses"})
+
+
+def test_a_group_that_lacks_a_chunk_for_a_moment_keeps_its_members() -> None:
+    groups = Groups()
+    groups.put(0, "g-0", chunk("g", 0, 1, "10.0.0.1"))
+    assert groups.put(0, "g-0", chunk("g", 0, 2, "10.0.0.9", version=2)) == set()
+    assert groups.complete()[0] == {"g": frozenset({"10.0.0.1"})}
+    assert groups.put(0, "g-1", chunk("g", 1, 0, "10.0.0.2")) == {"g"}
+    assert groups.complete()[0] == {"g": frozenset({"10.0.0.9", "10.0.0.2"})}
+
+
+def test_a_group_without_chunks_is_gone() -> None:
+    groups = Groups()
+    groups.put(0, "g-0", chunk("g", 0, 1, "10.0.0.1"))
+    groups.put(1, "g-0", chunk("g", 0, 1, "10.0.0.1"))
+    assert groups.put(0, "g-0", None) == set(), "the other watch still has it"
+    assert groups.put(1, "g-0", None) == {"g"}
+    assert groups.complete() == ({}, {})
+
+
+@given(st.permutations(range(4)))
+def test_chunks_may_come_in_any_order(order: list[int]) -> None:
+    groups = Groups()
+    for number in order:
+        groups.put(0, f"g-{number}", chunk("g", number, 4 if number == 0 else 0, f"10.0.0.{number}"))
+    assert groups.complete()[0] == {"g": frozenset(f"10.0.0.{number}" for number in range(4))}
+
+
+def test_only_endpoints_whose_class_changed_are_dirty() -> None:
+    share = Share("n1")
+    share.put_endpoint(local("c1", "u1"))
+    share.put_endpoint(local("c2", "u2"))
+    share.dirty.take()
+    first = Endpoint(namespace="ns", name="pod", uid="u1", policy_class="open")
+    share.set_node_state(node_state(first))
+    assert share.dirty.take().endpoints == {"c1"}
+    share.set_node_state(node_state(first, Endpoint(namespace="ns", name="pod", uid="u2", policy_class="pc-x")))
+    assert share.dirty.take().endpoints == {"c2"}
+
+
+def test_without_a_node_state_the_kernel_stays_and_new_pods_wait() -> None:
+    share = Share("n1")
+    share.set_node_state(node_state(Endpoint(namespace="ns", name="pod", uid="u1", policy_class="open")))
+    assert share.is_expected(("ns", "pod", "u1"))
+    share.dirty.take()
+    share.set_node_state(None)
+    assert not share.is_expected(("ns", "pod", "u1"))
+    assert share.policy_view().class_of == {("ns", "pod", "u1"): "open"}
+    assert not share.dirty
+
+
+def test_an_undecided_pod_is_not_expected() -> None:
+    share = Share("n1")
+    share.set_node_state(node_state(Endpoint(namespace="ns", name="pod", uid="u1")))
+    assert not share.is_expected(("ns", "pod", "u1"))
+
+
+def test_a_class_heard_again_unchanged_is_not_dirty() -> None:
+    share = Share("n1")
+    share.set_class(0, "c", policy_class("c", 1, "a"))
+    share.dirty.take()
+    share.set_class(1, "c", policy_class("c", 2, "a"))
+    share.set_class(0, "c", None)
+    assert not share.dirty
+    share.set_class(1, "c", None)
+    assert share.dirty.take().classes == {"c"}
+
+
+def test_the_mesh_leaves_this_node_out_and_blocks_are_announced() -> None:
+    share = Share("n1")
+    assert share.bgp_view() is None
+    share.set_node_state(node_state())
+    for name in ("n1", "n2"):
+        share.set_mesh_node(name, MeshNode(metadata=ObjectMeta(name=name), spec=MeshNodeSpec(epoch=1)))
+    spec = IPAMBlockSpec(epoch=1, cidr="10.0.0.0/26", pool="p", node="n1")
+    share.set_block("b", IPAMBlock(metadata=ObjectMeta(name="b"), spec=spec))
+    view = share.bgp_view()
+    assert view is not None
+    assert (set(view.mesh), view.announced) == ({"n2"}, {"10.0.0.0/26"})
+    gone = IPAMBlock(metadata=ObjectMeta(name="b"), spec=spec, status=IPAMBlockStatus(released=True))
+    share.set_block("b", gone)
+    view = share.bgp_view()
+    assert view is not None
+    assert view.announced == frozenset()
+
+
+def test_views_do_not_change_after_they_were_made() -> None:
+    share = Share("n1")
+    view = share.policy_view()
+    share.put_endpoint(local("c1"))
+    share.set_class(0, "c", policy_class("c", 1, "a"))
+    assert not view.endpoints
+    assert not view.classes
