@@ -9,8 +9,8 @@ relied on for what only the real kube-apiserver decides (admission, field owners
 
 Faults: `api.fail(match, Refused(503, "x"), times=2)` for requests; `api.send_to_watches(b"...")`, `api.cut_watches()`,
 `api.freeze_watches()` for live watches; `api.state.compact()` for 410s; `await api.stop()` / `await api.start()` for a
-restart on the same port; `api.before_page` and `api.before_write` for what happens between the pages of a list, or while
-a write is on its way.
+restart on the same port; `api.before_page` and `api.before_write` for what happens between the pages of a list, or
+while a write is on its way.
 """
 
 from __future__ import annotations
