@@ -88,6 +88,7 @@ class FakeApi:
         self.before_write: Callable[[Request], None] | None = None
         self.bookmark_every = bookmark_every
         self.poll = 0.002
+        self.slow = 0.0  # seconds before any answer
         self.port = 0
         self._runner: web.AppRunner | None = None
 
@@ -151,6 +152,7 @@ class FakeApi:
     async def _handle(self, http: web.Request) -> web.StreamResponse:
         request = await _parse(http)
         self.requests.append(request)
+        await asyncio.sleep(self.slow)
         try:
             self._refuse_if_told(http, request)
             self.state.check_established(request.resource)

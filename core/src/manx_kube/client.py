@@ -105,7 +105,7 @@ class KubeClient:
         max_wait: float = 10.0,
         field_manager: str = "manx",
     ) -> None:
-        self.transport = Transport(config, max_wait=max_wait, user_agent=field_manager)
+        self.transport = Transport(config, timeout=timeout, max_wait=max_wait, user_agent=field_manager)
         self.field_manager = field_manager
 
     async def __aenter__(self) -> Self:
