@@ -1,7 +1,9 @@
-"""Owns the Go programs of the lab: built once, from modules pinned by the go.sum files beside their sources, into a cache.
+"""Owns the Go programs of the lab: built once, from modules pinned by the go.sum files beside their sources, into a
+cache.
 
-It must not put anything into the checkout. A cache directory is named after its sources' hash and appears in one rename, so
-a build that was killed leaves nothing that looks finished, and a changed version never meets an old binary.
+It must not put anything into the checkout. A cache directory is named after its sources' hash and appears in one
+rename, so a build that was killed leaves nothing that looks finished, and a changed version never meets an old
+binary.
 """
 
 from __future__ import annotations

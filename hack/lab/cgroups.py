@@ -1,4 +1,5 @@
-"""Owns the lab's cgroups, on version 1, version 2 and both at once: making them, listing who is in them, ending those, removing them.
+"""Owns the lab's cgroups, on version 1, version 2 and both at once: making them, listing who is in them, ending
+those, removing them.
 
 It must not decide who joins. The lab's cgroup is the one sure list of its processes: containers and shims outlive
 their daemons, and pids written to files go stale; membership does neither.

@@ -1,4 +1,5 @@
-"""Owns the lab's control plane: etcd, kube-apiserver, kube-controller-manager and kube-scheduler on one machine of the lab.
+"""Owns the lab's control plane: etcd, kube-apiserver, kube-controller-manager and kube-scheduler on one machine of
+the lab.
 
 It must not know of nodes, nor relax what a real cluster enforces: Node and RBAC authorization, NodeRestriction, bound
 service-account tokens and admission policies are on, so that what Manx is allowed here is what it is allowed elsewhere.
@@ -56,7 +57,9 @@ def start(machines: Machines, binaries: Path) -> None:
 def start_controllers(machines: Machines, binaries: Path) -> None:
     """Start the controller manager and the scheduler; before the API server's roles are there they would give up."""
     settings = machines.settings
-    machines.spawn(MACHINE, "kube-controller-manager", [binaries / "kube-controller-manager", *_manager_flags(settings)])
+    machines.spawn(
+        MACHINE, "kube-controller-manager", [binaries / "kube-controller-manager", *_manager_flags(settings)]
+    )
     machines.spawn(MACHINE, "kube-scheduler", [binaries / "kube-scheduler", *_scheduler_flags(settings)])
 
 

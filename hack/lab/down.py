@@ -1,7 +1,8 @@
 """Owns taking a lab down, whatever state it is in: whole, half built, or left by a killed ``up``.
 
-It must not trust files that ``up`` wrote, nor any process's name. What belongs to a lab is what is in its cgroup and in the network
-namespaces of those processes; mounts and namespaces go with the last process, so ending these is all there is to do.
+It must not trust files that ``up`` wrote, nor any process's name. What belongs to a lab is what is in its cgroup and
+in the network namespaces of those processes; mounts and namespaces go with the last process, so ending these is all
+there is to do.
 """
 
 from __future__ import annotations
@@ -71,7 +72,11 @@ def members_of(namespaces: set[int]) -> set[int]:
     """All processes of this machine in one of the given network namespaces (inodes)."""
     if not namespaces:
         return set()
-    return {int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit() and network_of(entry.name) in namespaces}
+    return {
+        int(entry.name)
+        for entry in Path("/proc").iterdir()
+        if entry.name.isdigit() and network_of(entry.name) in namespaces
+    }
 
 
 def _remove_unfinished() -> None:

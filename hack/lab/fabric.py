@@ -1,7 +1,8 @@
 """Owns the lab's underlay: one bridge in a network namespace of its own, and a cable from it to each machine.
 
-It must not touch the root namespace's network: links are made inside the fabric and moved from there. The bridge is also the
-router that every machine has as its default route; without one a service's address has no route, and kube-proxy never sees it.
+It must not touch the root namespace's network: links are made inside the fabric and moved from there. The bridge is
+also the router that every machine has as its default route; without one a service's address has no route, and
+kube-proxy never sees it.
 """
 
 from __future__ import annotations
@@ -47,4 +48,7 @@ def connect(machines: Machines, member: Member) -> None:
 
 def _batch(machines: Machines, machine: str, *lines: str) -> None:
     """Run lines of ip(8) in a machine's network alone: a pid in them (``netns PID``) is one of the root's."""
-    run(["nsenter", "--target", str(machines.holder(machine)), "--net", "--", "ip", "-batch", "-"], stdin="\n".join(lines))
+    run(
+        ["nsenter", "--target", str(machines.holder(machine)), "--net", "--", "ip", "-batch", "-"],
+        stdin="\n".join(lines),
+    )

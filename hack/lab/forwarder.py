@@ -1,7 +1,9 @@
-"""Owns the one way from the root namespace into a lab: a listener on 127.0.0.1 whose connections are opened inside a machine.
+"""Owns the one way from the root namespace into a lab: a listener on 127.0.0.1 whose connections are opened inside a
+machine.
 
-It must not listen on, or connect from, any address of the root namespace but loopback. A thread that has joined the machine's
-network namespace opens the outgoing sockets; a socket stays in the namespace it was made in, so all else is ordinary copying.
+It must not listen on, or connect from, any address of the root namespace but loopback. A thread that has joined the
+machine's network namespace opens the outgoing sockets; a socket stays in the namespace it was made in, so all else is
+ordinary copying.
 
 ``forwarder.py HOLDER LISTEN_PORT ADDRESS PORT``
 """

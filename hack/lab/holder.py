@@ -1,11 +1,13 @@
 """Owns the birth of one machine of the lab: a process that is PID 1 of new namespaces and does nothing but hold them.
 
-It must not run any daemon itself. Network, mount, PID, IPC and UTS namespaces all hang on this one process, so killing it
-ends everything that runs in that machine, and its mounts with it, in the kernel: nothing depends on a tidy shutdown.
-Named namespaces (``ip netns``) are avoided on purpose: they are mounts in the root's table that outlive a killed command.
+It must not run any daemon itself. Network, mount, PID, IPC and UTS namespaces all hang on this one process, so
+killing it ends everything that runs in that machine, and its mounts with it, in the kernel: nothing depends on a tidy
+shutdown. Named namespaces (``ip netns``) are avoided on purpose: they are mounts in the root's table that outlive a
+killed command.
 
-Run as a script, ``holder.py CGROUP HOSTNAME STATE PATHS…``: prints the holder's process id as the root sees it once all is ready.
-PATHS are directories whose content is the machine's own (see ``_own_directory``); the control plane and routers have none.
+Run as a script, ``holder.py CGROUP HOSTNAME STATE PATHS…``: prints the holder's process id as the root sees it once
+all is ready. PATHS are directories whose content is the machine's own (see ``_own_directory``); the control plane and
+routers have none.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ from lab import cgroups
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x04000000, 0x08000000
 CLONE_NEWPID, CLONE_NEWNET = 0x20000000, 0x40000000
 
-# What kubelet writes into these files when they differ. They belong to the whole machine, so it is shown what it wants to see.
+# What kubelet writes into these files when they differ. They belong to the whole machine, so it is shown what it
+# wants to see.
 KUBELET_TUNABLES = {
     "vm/overcommit_memory": "1",
     "vm/panic_on_oom": "0",
@@ -61,8 +64,8 @@ def mount(*words: str) -> None:
 def _own_directory(path: str, scratch: Path) -> None:
     """Give the machine a writable view of ``path`` whose changes stay in ``scratch`` (memory) and end with the machine.
 
-    An overlay and not an empty file system: what else the host keeps there (certificates below /etc, a Python below /opt)
-    stays visible, and no mount point has to be made on the host.
+    An overlay and not an empty file system: what else the host keeps there (certificates below /etc, a Python below
+    /opt) stays visible, and no mount point has to be made on the host.
     """
     upper, work = scratch / "upper" / path.strip("/"), scratch / "work" / path.strip("/")
     upper.mkdir(parents=True)
@@ -101,7 +104,9 @@ def _show_tunables(scratch: Path) -> None:
 
 
 def build_file_systems(state: Path, overlays: list[str], own: list[str]) -> None:
-    """Mounts of this machine, all in its own mount namespace; shared at the end, so that pods' namespaces reach its agents."""
+    """Mounts of this machine, all in its own mount namespace; shared at the end, so that pods' namespaces reach its
+    agents.
+    """
     mount("--make-rprivate", "/")
     mount("-t", "proc", "proc", "/proc")
     keep = os.open(state, os.O_PATH)

@@ -1,7 +1,7 @@
 """Owns the lab's own images: pause, agnhost and CoreDNS, each one static executable on an empty base.
 
-It must not need a container engine or a registry: an archive as containerd imports it is three files in a tar, written here.
-Archives lie in the cache under their content's hash.
+It must not need a container engine or a registry: an archive as containerd imports it is three files in a tar,
+written here. Archives lie in the cache under their content's hash.
 """
 
 from __future__ import annotations
@@ -20,7 +20,22 @@ from lab.settings import CACHE
 
 ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
 BUSYBOX = Path("/bin/busybox")
-APPLETS = ("sh", "cat", "ls", "ip", "ping", "sleep", "nc", "ps", "env", "echo", "hostname", "ifconfig", "netstat", "arping")
+APPLETS = (
+    "sh",
+    "cat",
+    "ls",
+    "ip",
+    "ping",
+    "sleep",
+    "nc",
+    "ps",
+    "env",
+    "echo",
+    "hostname",
+    "ifconfig",
+    "netstat",
+    "arping",
+)
 ETC = {
     "etc/passwd": "root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
     "etc/group": "root:x:0:\nnobody:x:65534:\n",

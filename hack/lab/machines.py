@@ -1,11 +1,13 @@
-"""Owns the lab's machines as the root namespace sees them: starting a holder, daemons in it, commands in it, and finding both again.
+"""Owns the lab's machines as the root namespace sees them: starting a holder, daemons in it, commands in it, and
+finding both again.
 
-It must not know what a daemon is for. What was started is written down (argv, environment, pid) so that a later command, or a
-test that killed it, can start the very same again.
+It must not know what a daemon is for. What was started is written down (argv, environment, pid) so that a later
+command, or a test that killed it, can start the very same again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -65,7 +67,9 @@ class Machines:
         self.log_dir = settings.state / "logs"
 
     def start(self, machine: str, *, is_node: bool = False) -> int:
-        """Start a machine's holder and return its pid. A node gets directories of its own where Kubernetes keeps things."""
+        """Start a machine's holder and return its pid. A node gets directories of its own where Kubernetes keeps
+        things.
+        """
         self._prepare(machine)
         pods = self.settings.state / "pods" / machine
         pods.mkdir(parents=True, exist_ok=True)
@@ -95,13 +99,22 @@ class Machines:
             raise LabError(f"the machine {machine!r} of the lab {self.settings.name!r} is down")
         return int(pid)
 
-    def spawn(self, machine: str, name: str, argv: Sequence[str | Path], env: Mapping[str, str] | None = None) -> Daemon:
+    def spawn(
+        self, machine: str, name: str, argv: Sequence[str | Path], env: Mapping[str, str] | None = None
+    ) -> Daemon:
         """Start a daemon in a machine (``ROOT``: in the root namespace); its output goes to ``log(machine, name)``."""
         if machine == ROOT:
             self._prepare(ROOT)
         holder = 0 if machine == ROOT else self.holder(machine)
         words = [str(word) for word in argv]
-        launcher = [sys.executable, "-P", str(HERE / "spawn.py"), str(holder), self.cgroup(machine), str(self.log(machine, name))]
+        launcher = [
+            sys.executable,
+            "-P",
+            str(HERE / "spawn.py"),
+            str(holder),
+            self.cgroup(machine),
+            str(self.log(machine, name)),
+        ]
         pid = int(run([*launcher, *words], env={**os.environ, **(env or {})}, timeout=60))
         daemon = Daemon(machine, name, words, dict(env or {}), pid, start_time(pid))
         self._record(machine, name).write_text(json.dumps(asdict(daemon)))
@@ -120,6 +133,10 @@ class Machines:
             return Daemon(**json.loads(self._record(machine, name).read_text()))
         except FileNotFoundError:
             raise LabError(f"no daemon {name!r} was ever started on {machine!r}") from None
+
+    def started(self) -> list[str]:
+        """Names of all machines that have, or had, daemons."""
+        return sorted({path.name.split(".")[0] for path in self.run_dir.glob("*.daemon")})
 
     def daemons(self, machine: str) -> list[Daemon]:
         """All daemons ever started on a machine."""
@@ -166,9 +183,7 @@ class Machines:
 
     def kill(self, machine: str) -> None:
         """End a machine as a power cut would: its holder first, then whatever its cgroup still has."""
-        try:
+        with contextlib.suppress(LabError, ProcessLookupError):
             os.kill(self.holder(machine), signal.SIGKILL)
-        except (LabError, ProcessLookupError):
-            pass
         cgroups.kill(f"{self.settings.cgroup}/{machine}")
         cgroups.remove(f"{self.settings.cgroup}/{machine}")

@@ -1,7 +1,9 @@
-"""Owns the lab's nodes: each a machine with containerd, kubelet and kube-proxy, at the paths where a real node has them.
+"""Owns the lab's nodes: each a machine with containerd, kubelet and kube-proxy, at the paths where a real node has
+them.
 
-It must not give a node any pod network: that is Manx's work, and until then nodes are rightly NotReady. Paths inside are the
-usual ones (/run/containerd, /opt/cni/bin, /etc/cni/net.d, /var/lib/kubelet) because a machine's mounts make them its own.
+It must not give a node any pod network: that is Manx's work, and until then nodes are rightly NotReady. Paths inside
+are the usual ones (/run/containerd, /opt/cni/bin, /etc/cni/net.d, /var/lib/kubelet) because a machine's mounts make
+them its own.
 """
 
 from __future__ import annotations
@@ -55,7 +57,9 @@ def start_machine(machines: Machines, node: str) -> None:
 
 
 def _copy_loopback_plugin(machines: Machines, node: str) -> None:
-    """containerd cannot start a pod without the loopback plugin; everything else is brought by the network's own installer."""
+    """containerd cannot start a pod without the loopback plugin; everything else is brought by the network's own
+    installer.
+    """
     if not (CNI_PLUGINS / "loopback").exists():
         raise LabError(f"{CNI_PLUGINS / 'loopback'} is missing: apt-get install containernetworking-plugins")
     machines.exec(node, ["mkdir", "-p", "/opt/cni/bin", "/etc/cni/net.d"])
@@ -65,7 +69,9 @@ def _copy_loopback_plugin(machines: Machines, node: str) -> None:
 
 def ctr(machines: Machines, node: str, *words: str | Path, timeout: float = 120) -> str:
     """Run containerd's ctr in the namespace that the kubelet uses."""
-    return machines.exec(node, ["ctr", "--address", CONTAINERD_SOCKET, "--namespace", "k8s.io", *words], timeout=timeout)
+    return machines.exec(
+        node, ["ctr", "--address", CONTAINERD_SOCKET, "--namespace", "k8s.io", *words], timeout=timeout
+    )
 
 
 def import_image(machines: Machines, node: str, archive: Path) -> None:
@@ -93,7 +99,7 @@ def start_kubernetes(machines: Machines, node: str) -> None:
             f"--node-ip={member.address},{member.address6}",
         ],
     )
-    proxy = [binaries.path_of("kube-proxy"), f"--config={proxy_config}", f"--hostname-override={node}"]
+    proxy = [str(binaries.path_of("kube-proxy")), f"--config={proxy_config}", f"--hostname-override={node}"]
     machines.spawn(node, "kube-proxy", proxy)
 
 

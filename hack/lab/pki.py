@@ -20,7 +20,9 @@ VALIDITY = datetime.timedelta(days=365)
 
 
 class Authority:
-    """A certificate authority whose files are in ``directory``: ``ca.crt``, ``ca.key``, and NAME.crt, NAME.key for each issue."""
+    """A certificate authority whose files are in ``directory``: ``ca.crt``, ``ca.key``, and NAME.crt, NAME.key for
+    each issue.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -60,9 +62,7 @@ def write_service_account_key(directory: Path) -> None:
     """Write sa.key and sa.pub, with which service-account tokens are signed and checked."""
     key = ec.generate_private_key(ec.SECP256R1())
     write_key(directory / "sa.key", key)
-    public = key.public_key().public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
+    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     (directory / "sa.pub").write_bytes(public)
 
 

@@ -1,6 +1,7 @@
 """Owns running commands and waiting: every failure becomes a LabError that says what was run and what it answered.
 
-It must not know what a lab is. One way to run commands keeps the errors readable for a newcomer whose machine lacks something.
+It must not know what a lab is. One way to run commands keeps the errors readable for a newcomer whose machine lacks
+something.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ def run(
 
 
 def wait_for(what: str, probe: Callable[[], T | None], *, timeout: float = 60, every: float = 0.2) -> T:
-    """Call ``probe`` until it returns something true, and return that; LabError names ``what`` after ``timeout`` seconds.
+    """Call ``probe`` until it returns something true, and return that; LabError names ``what`` after ``timeout``
+    seconds.
 
     A LabError inside ``probe`` counts as "not yet"; the last one is quoted if the time runs out.
     """

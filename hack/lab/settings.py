@@ -1,7 +1,9 @@
-"""Owns every name, path and address of a lab: all other modules ask here, so that two labs of different names never meet.
+"""Owns every name, path and address of a lab: all other modules ask here, so that two labs of different names never
+meet.
 
-It must not do I/O beyond reading and writing its own file. A lab's addresses are the same in every lab, for each lab has
-namespaces of its own; what the whole machine shares (state directory, cgroup, the forwarder's port) carries the lab's name.
+It must not do I/O beyond reading and writing its own file. A lab's addresses are the same in every lab, for each lab
+has namespaces of its own; what the whole machine shares (state directory, cgroup, the forwarder's port) carries the
+lab's name.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ ROUTER_HOST, CONTROL_PLANE_HOST, FIRST_NODE_HOST, FIRST_EXTRA_HOST = 1, 2, 10, 2
 API_PORT = 6443
 OUTSIDE_ADDRESS = "203.0.113.10"  # RFC 5737: a host beyond the fabric's router, that knows no pod's address
 MAX_NODES = 60
+DEFAULT_IMAGE = "docker.io/manxnet/manx:v0.1.0"
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class Settings:
     api_port: int = 0
     bare: bool = False
     dev: bool = False
-    image: str = "docker.io/manxnet/manx:v0.1.0"
+    image: str = DEFAULT_IMAGE
     extra_images: list[str] = field(default_factory=list)
     apiserver_args: list[str] = field(default_factory=list)
 

@@ -1,7 +1,7 @@
 """Owns starting a daemon inside a machine of the lab, in its cgroup, free of the command that started it.
 
-It must not wait for the daemon or restart it. A script of its own, because joining a PID namespace takes effect only for
-children, and forking twice in a program that has threads is asking for trouble.
+It must not wait for the daemon or restart it. A script of its own, because joining a PID namespace takes effect only
+for children, and forking twice in a program that has threads is asking for trouble.
 
 ``spawn.py HOLDER CGROUP LOG COMMAND…``: HOLDER is the process whose namespaces are joined, 0 for the root's;
 prints the daemon's process id as the root sees it. The environment is handed on.

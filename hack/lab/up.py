@@ -1,7 +1,7 @@
 """Owns bringing a lab up: the stages in their order, and what is said to the person who waits.
 
-It must not do a stage's work itself. The remains of an earlier lab of the same name go first, always, so that ``up`` needs to know only
-one starting point.
+It must not do a stage's work itself. The remains of an earlier lab of the same name go first, always, so that ``up``
+needs to know only one starting point.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from lab import binaries, cgroups, control_plane, fabric, images, node
+from lab import binaries, cgroups, control_plane, dev, fabric, image, images, install, node
 from lab.down import down
 from lab.kubectl import Kubectl
 from lab.machines import HERE, ROOT, Machines
@@ -24,13 +24,28 @@ from lab.stages import Stages
 MANIFESTS = HERE / "manifests"
 
 
-def bare_stages() -> int:
-    """How many stages ``bring_up_bare`` announces."""
-    return 4
+def count_stages(settings: Settings) -> int:
+    """How many stages ``bring_up`` announces."""
+    return 4 if settings.bare else 5 if settings.dev else 6
+
+
+def bring_up(wanted: Settings, stages: Stages) -> Machines:
+    """Start a cluster, with Manx installed and working unless it is to be bare."""
+    if wanted.bare:
+        return bring_up_bare(wanted, stages)
+    install.require_manifests()
+    machines = bring_up_bare(wanted, stages)
+    with stages.stage("Manx installed, nodes Ready, cluster DNS answers", "20 s"):
+        if wanted.dev:
+            dev.install(machines)
+        else:
+            install.install(machines)
+        install.wait_until_working(machines)
+    return machines
 
 
 def bring_up_bare(wanted: Settings, stages: Stages) -> Machines:
-    """Start a cluster without any pod network: nodes are registered and NotReady when this returns."""
+    """Start a cluster without a pod network: its nodes are registered and NotReady when this returns."""
     node.require_host_programs()
     down(wanted.name)
     settings = _claim(replace(wanted, api_port=_free_port(wanted.preferred_port)))
@@ -38,6 +53,9 @@ def bring_up_bare(wanted: Settings, stages: Stages) -> Machines:
     with stages.stage("Kubernetes and the lab's images, from the cache", "12 min the first time, then 1 s"):
         binaries.build_all()
         archives = [*images.archives(), *_extra_archives(settings)]
+    if not settings.bare and not settings.dev:
+        with stages.stage("Manx's image from the Containerfile", "2 min the first time, then 8 s"):
+            archives.append(image.build_archive(settings.image))
     with stages.stage("Fabric and control plane", "2 s, ready some seconds later"):
         start_control_plane(machines)
     with stages.stage(f"{settings.nodes} nodes: namespaces, containerd, images", "6 s"):
@@ -52,7 +70,9 @@ def bring_up_bare(wanted: Settings, stages: Stages) -> Machines:
 
 
 def _claim(settings: Settings) -> Settings:
-    """Make the lab's directory and cgroup and join the latter, so that whatever is started from here on can be found and ended."""
+    """Make the lab's directory and cgroup and join the latter, so that whatever is started from here on can be found
+    and ended.
+    """
     settings.state.mkdir(parents=True, mode=0o755)
     settings.save()
     cgroups.create(f"{settings.cgroup}/up")
@@ -97,7 +117,7 @@ def start_forwarder(machines: Machines) -> None:
     settings = machines.settings
     member = settings.member(control_plane.MACHINE)
     holder = machines.holder(control_plane.MACHINE)
-    script = [sys.executable, "-P", HERE / "forwarder.py"]
+    script = [sys.executable, "-P", str(HERE / "forwarder.py")]
     machines.spawn(ROOT, "forwarder", [*script, str(holder), str(settings.api_port), member.address, str(API_PORT)])
 
 

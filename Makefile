@@ -1,0 +1,36 @@
+# Every target calls a command of hack/, which does the work and can be called without make.
+IMAGE ?= docker.io/manxnet/manx:v0.1.0
+NAME ?= manx
+NODES ?= 3
+
+.PHONY: help up down dev bare show image test lock generate
+
+help: ## what can be made
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+up: ## a real cluster on this machine with Manx as its network, and the show (NAME=, NODES=)
+	./hack/up --name $(NAME) --nodes $(NODES)
+
+bare: ## the same without Manx
+	./hack/up --bare --name $(NAME) --nodes $(NODES)
+
+dev: ## the same with Manx from the working tree; after a change: ./hack/labctl dev-restart
+	./hack/up --dev --name $(NAME) --nodes $(NODES)
+
+show: ## the show again, on a lab that is up
+	./hack/labctl show --name $(NAME)
+
+down: ## take the lab down and leave nothing behind
+	./hack/down --name $(NAME)
+
+image: ## Manx's image for a registry of your own (IMAGE=registry/name:tag, BASE=, ENGINE=docker|podman|buildah)
+	./hack/labctl image --image $(IMAGE) $(if $(BASE),--base $(BASE)) $(if $(ENGINE),--engine $(ENGINE))
+
+test: ## every check and every test
+	./hack/test
+
+generate: ## write crds/ and what else is generated
+	./hack/generate
+
+lock: ## write requirements.lock and requirements-runtime.lock
+	./hack/lock

@@ -1,0 +1,7 @@
+"""The show (being written)."""
+
+from lab.machines import Machines
+
+
+def show(machines: Machines) -> None:
+    """Nothing yet."""
