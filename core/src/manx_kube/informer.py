@@ -274,8 +274,9 @@ class Informer(Generic[T]):
             changes = self._put(line.object)
         elif line.type in ("DELETED", "BOOKMARK"):
             meta = codec.decode(line.object, _OnlyMeta).metadata
-            changes = self._store.remove((meta.namespace, meta.name)) if line.type == "DELETED" else []
             self.resource_version = meta.resource_version
+            key = (meta.namespace, meta.name)
+            changes = self._store.remove(key, meta.resource_version) if line.type == "DELETED" else []
         else:
             raise DecodeError(f"unknown watch event {line.type!r}", reason="MalformedWatch")
         self._heard()

@@ -29,12 +29,14 @@ class EventKind(enum.Enum):
 
 
 class Event(msgspec.Struct, Generic[T], frozen=True, gc=False):
-    """One change of the cache: `old` is what it held (None for ADDED), `new` what it holds now (None for DELETED)."""
+    """One change of the cache: `old` is what it held (None for ADDED), `new` what it holds now (None for DELETED).
+    `deleted_at`: the version of a deletion as the watch told it; "" where only a list showed that it is gone."""
 
     kind: EventKind
     key: Key
     old: T | None
     new: T | None
+    deleted_at: str = ""
 
 
 class Batch(msgspec.Struct, Generic[T], frozen=True, gc=False):
@@ -94,11 +96,11 @@ class Store(Generic[T]):
         self.bad[key] = item
         return known is None or known.resource_version != item.resource_version
 
-    def remove(self, key: Key) -> list[Event[T]]:
+    def remove(self, key: Key, deleted_at: str = "") -> list[Event[T]]:
         """The server no longer has it."""
         self.bad.pop(key, None)
         old = self.objects.pop(key, None)
-        return [] if old is None else [Event(EventKind.DELETED, key, old, None)]
+        return [] if old is None else [Event(EventKind.DELETED, key, old, None, deleted_at)]
 
     def merge(self, items: Iterable[T], bad: Iterable[BadItem]) -> tuple[list[Event[T]], list[BadItem]]:
         """The server has exactly these: the changes (deletes first, so that what names claim is free again), and those
