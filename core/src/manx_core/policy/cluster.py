@@ -1,0 +1,63 @@
+"""A cluster as far as policy depends on it, and what makes a pod an endpoint.
+
+Owns: the plain value that `verdict` is asked about, and the reading of pods that both semantics share.
+Must not: index or cache; it is for the reference, for tests and for explaining.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from manx_core.api.core_v1 import Container, Namespace, NetworkPolicy, Pod
+
+PodKey = tuple[str, str]
+"""Namespace and name."""
+PolicyKey = tuple[str, str]
+"""Namespace and name."""
+
+FINISHED = ("Succeeded", "Failed")
+
+
+class NamedPort(NamedTuple):
+    """A port that a container declares by name; `number` is 1 to 65535."""
+
+    name: str
+    protocol: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Everything that Kubernetes NetworkPolicy depends on."""
+
+    namespaces: Mapping[str, Namespace] = field(default_factory=dict)
+    pods: Mapping[PodKey, Pod] = field(default_factory=dict)
+    policies: Mapping[PolicyKey, NetworkPolicy] = field(default_factory=dict)
+    addresses: Mapping[PodKey, tuple[str, ...]] = field(default_factory=dict)
+    """The addresses allocated to each pod."""
+    node_addresses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Node name → all addresses of that node itself."""
+
+
+def is_endpoint(pod: Pod) -> bool:
+    """Whether the pod has, or will have, an address of its own that policy applies to.
+
+    A hostNetwork pod is its node ("pods on hostNetwork: … network plugin ignores them", docs, network policies); a pod
+    that finished has given its address back; one that is not scheduled is nowhere. A terminating pod still talks.
+    """
+    return bool(pod.spec.node_name) and not pod.spec.host_network and pod.status.phase not in FINISHED
+
+
+def named_ports(pod: Pod) -> tuple[NamedPort, ...]:
+    """The ports that a policy's named port may refer to, sorted: those of containers and of sidecars (KEP-753)."""
+    containers = [*pod.spec.containers, *filter(_is_sidecar, pod.spec.init_containers)]
+    ports = {
+        NamedPort(port.name, port.protocol, port.container_port) for c in containers for port in c.ports if port.name
+    }
+    return tuple(sorted(ports))
+
+
+def _is_sidecar(container: Container) -> bool:
+    return container.restart_policy == "Always"
