@@ -1,0 +1,1 @@
+"""BGP as a matter of configuration: which node speaks how, and with whom. Pure."""

@@ -1,0 +1,116 @@
+"""What a node is in the mesh: where it is reached, its AS number, its explicit peers; and what bad input comes to."""
+
+from __future__ import annotations
+
+import pytest
+
+from manx_core.api.bgp_configuration import BgpGlobals
+from manx_core.api.bgp_peer import Peer
+from manx_core.api.core_v1 import Node, NodeAddress, NodeStatus, ObjectMeta
+from manx_core.api.v1alpha1 import BgpPeer, Interface
+from manx_core.bgp.autodetect import Autodetection
+from manx_core.bgp.nodes import PeerRule, speaker
+from manx_core.selectors.calico import parse
+
+ETH = (
+    Interface(name="lo", addresses=("127.0.0.1/8",)),
+    Interface(name="eth0", addresses=("2001:db8::1/64", "192.0.2.1/24")),
+    Interface(name="eth1", addresses=("198.51.100.1/28",)),
+    Interface(name="docker0", addresses=("172.17.0.1/16",)),
+)
+
+
+def node(ip: str = "192.0.2.1", labels: dict[str, str] | None = None, **annotations: str) -> Node:
+    marks = {f"projectcalico.org/{name}": value for name, value in annotations.items()}
+    meta = ObjectMeta(name="n", uid="u", labels=labels or {}, annotations=marks)
+    addresses = (NodeAddress(type="InternalIP", address="2001:db8::9"), NodeAddress(type="InternalIP", address=ip))
+    return Node(metadata=meta, status=NodeStatus(addresses=addresses if ip else ()))
+
+
+def test_by_default_a_node_is_reached_at_its_internal_ip() -> None:
+    found = speaker(node(), BgpGlobals())
+    assert (found.ipv4, found.ipv4_network, found.ipv6) == ("192.0.2.1", "", "2001:db8::9")
+    assert found.settings.router_id == "192.0.2.1"
+    assert not found.problems
+
+
+def test_the_agents_report_adds_the_subnet() -> None:
+    assert speaker(node(), BgpGlobals(), interfaces=ETH).ipv4_network == "192.0.2.0/24"
+
+
+@pytest.mark.parametrize("bad", ["nonsense", "192.0.2.1/33", "2001:db8::1/64", "300.0.2.1"])
+def test_a_bad_address_annotation_is_told_and_counts_as_absent(bad: str) -> None:
+    found = speaker(node(IPv4Address=bad), BgpGlobals())
+    assert found.ipv4 == "192.0.2.1"
+    assert [problem.field for problem in found.problems] == ["metadata.annotations[projectcalico.org/IPv4Address]"]
+
+
+@pytest.mark.parametrize(
+    ("text", "address", "net"),
+    [("198.51.100.7/28", "198.51.100.7", "198.51.100.0/28"), ("198.51.100.7", "198.51.100.7", "")],
+)
+def test_the_address_annotation_decides(text: str, address: str, net: str) -> None:
+    found = speaker(node(IPv4Address=text), BgpGlobals(), interfaces=ETH)
+    assert (found.ipv4, found.ipv4_network) == (address, net)
+
+
+@pytest.mark.parametrize(
+    ("text", "number", "problems"),
+    [
+        ("", 63400, 0),
+        ("65001", 65001, 0),
+        ("1.10", 65546, 0),
+        ("0", 63400, 1),
+        ("4294967296", 63400, 1),
+        ("abc", 63400, 1),
+    ],
+)
+def test_a_nodes_own_as_number_goes_before_everyones(text: str, number: int, problems: int) -> None:
+    found = speaker(node(ASNumber=text) if text else node(), BgpGlobals(as_number=63400))
+    assert found.settings.as_number == found.mesh_node([]).as_number == number
+    assert len(found.problems) == problems
+
+
+@pytest.mark.parametrize(
+    ("how", "address"),
+    [
+        (Autodetection("InternalIP"), "192.0.2.1"),
+        (Autodetection("interface", ("eth1",)), "198.51.100.1"),
+        (Autodetection("interface", ("enp.*", "eth.*")), "192.0.2.1"),
+        (Autodetection("interface", ("docker0",)), "172.17.0.1"),
+        (Autodetection("interface", ("(",)), ""),
+        (Autodetection("skipInterface", ("eth0",)), "198.51.100.1"),
+        (Autodetection("cidrs", ("198.51.100.0/24",)), "198.51.100.1"),
+        (Autodetection("cidrs", ("x", "203.0.113.0/24")), ""),
+    ],
+)
+def test_each_way_of_detecting_an_address(how: Autodetection, address: str) -> None:
+    assert speaker(node(), BgpGlobals(), how=how, interfaces=ETH).ipv4 == address
+
+
+def test_no_address_is_no_guess() -> None:
+    found = speaker(node(ip=""), BgpGlobals(), interfaces=ETH)
+    assert (found.ipv4, found.settings.router_id) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("on", "selector", "concerned"),
+    [
+        ("", "all()", True),
+        ("", "", True),
+        ("", "rack == 'a'", True),
+        ("", "rack == 'b'", False),
+        ("n", "", True),
+        ("m", "", False),
+    ],
+)
+def test_a_peer_concerns_the_nodes_it_names_or_selects(on: str, selector: str, concerned: bool) -> None:
+    rule = PeerRule(Peer("p", "192.0.2.9", None, 65000, on), parse(selector))
+    expected = (BgpPeer(name="p", address="192.0.2.9", as_number=65000, port=179),) if concerned else ()
+    assert speaker(node(labels={"rack": "a"}), BgpGlobals(), [rule]).peers == expected
+
+
+def test_blocks_are_told_in_one_order() -> None:
+    mesh = speaker(node(), BgpGlobals()).mesh_node(["10.1.0.64/26", "10.1.0.0/26"], epoch=3)
+    assert mesh.blocks == ("10.1.0.0/26", "10.1.0.64/26")
+    assert (mesh.epoch, mesh.node_uid, mesh.ipv4) == (3, "u", "192.0.2.1")

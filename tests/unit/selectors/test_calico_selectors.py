@@ -1,0 +1,96 @@
+"""Calico's selector language: what each operator means, and what a mistake is answered with."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from manx_core.selectors.calico import MAX_LENGTH, SelectorError, parse
+
+LABELS = {"rack": "a1", "zone": "north", "empty": "", "projectcalico.org/tier": "x"}
+
+
+@pytest.mark.parametrize(
+    ("text", "selects"),
+    [
+        ("", True),
+        ("  ", True),
+        ("all()", True),
+        ("all ( )", True),
+        ("!all()", False),
+        ("rack == 'a1'", True),
+        ('rack == "a1"', True),
+        ("rack == 'b'", False),
+        ("none == ''", False),
+        ("empty == ''", True),
+        ("rack != 'a1'", False),
+        ("rack != 'b'", True),
+        ("none != 'b'", True),
+        ("has(rack)", True),
+        ("has(none)", False),
+        ("!has(none)", True),
+        ("has(projectcalico.org/tier)", True),
+        ("rack in {'a1', 'b'}", True),
+        ("rack in {}", False),
+        ("none in {'a'}", False),
+        ("rack not in {'a1'}", False),
+        ("rack not in {'b'}", True),
+        ("none not in {'a'}", True),
+        ("rack contains '1'", True),
+        ("none contains ''", False),
+        ("rack starts with 'a'", True),
+        ("rack ends with 'a'", False),
+        ("has(rack) && zone == 'south'", False),
+        ("has(rack) || zone == 'south'", True),
+        ("zone == 'south' && has(none) || has(rack)", True),
+        ("zone == 'south' && (has(none) || has(rack))", False),
+        ("!(has(none) || has(rack))", False),
+        ("!!has(rack)", True),
+        ("in == 'x' || has(in)", False),
+    ],
+)
+def test_what_a_selector_selects(text: str, selects: bool) -> None:
+    assert parse(text).matches(LABELS) is selects
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "rack",
+        "rack ==",
+        "rack == a1",
+        "rack == 'a1",
+        "(all()",
+        "all() all()",
+        "has()",
+        "any()",
+        "rack in 'a'",
+        "rack in {'a' 'b'}",
+        "rack starts 'a'",
+        "rack like 'a'",
+        "&& all()",
+        "all() ||",
+        "rack == 'a'; drop",
+        "!" * 5000,
+        "(" * 200 + "all()" + ")" * 200,
+    ],
+)
+def test_what_is_no_selector_is_refused_with_a_place(text: str) -> None:
+    with pytest.raises(SelectorError, match=r"character \d+|nested deeper|has \d+ characters"):
+        parse(text)
+
+
+@given(st.text(alphabet="ab ()!=&|'{},hasinot", max_size=40))
+def test_any_text_is_a_selector_or_an_error(text: str) -> None:
+    try:
+        selector = parse(text)
+    except SelectorError:
+        return
+    assert selector.matches(LABELS) in (True, False)
+    assert parse(text) == selector
+
+
+def test_a_selector_has_a_greatest_length() -> None:
+    with pytest.raises(SelectorError, match=str(MAX_LENGTH)):
+        parse("a" * (MAX_LENGTH + 1))
