@@ -3,7 +3,8 @@
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 VENV=$ROOT/.venv
 PACKAGES=(containerd runc containernetworking-plugins busybox-static socat conntrack iptables ipset iproute2 util-linux
-    buildah mmdebstrap make tcpdump bird2 iputils-ping python3 ca-certificates)
+    buildah mmdebstrap make tcpdump bird2 iputils-ping python3 python3-dev gcc libc6-dev
+    ca-certificates)
 
 say() { printf '%s\n' "$*" >&2; }
 

@@ -106,18 +106,14 @@ def do_dev_restart(options: Namespace) -> None:
     """Restart Manx's own processes of a --dev lab."""
     machines = Machines(load(options.name))
     for daemon in dev.restart(machines, options.processes):
-        print(
-            f"{daemon.name} on {daemon.machine} is pid {daemon.pid}; its log: {machines.log(daemon.machine, daemon.name)}"
-        )
+        _say_where(machines, daemon)
 
 
 def do_dev_run(options: Namespace) -> None:
     """Run a command as a daemon of a machine."""
     machines = Machines(load(options.name))
     daemon = dev.start(machines, options.machine, options.daemon, _words(options))
-    print(
-        f"{daemon.name} on {daemon.machine} is pid {daemon.pid}; its log: {machines.log(daemon.machine, daemon.name)}"
-    )
+    _say_where(machines, daemon)
 
 
 def _say_where(machines: Machines, daemon: Daemon) -> None:

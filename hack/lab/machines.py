@@ -51,11 +51,12 @@ class Daemon:
 
 
 def start_time(pid: int) -> str:
-    """The kernel's start time of a process, which tells it from a later one of the same pid; empty if there is none."""
+    """The kernel's start time of a process, which tells it from a later one of the same pid; empty if it has ended."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        state, *numbers = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return ""
+    return "" if state in "ZX" else numbers[18]
 
 
 class Machines:

@@ -135,10 +135,11 @@ def each_node(machines: Machines, work: Callable[[str], None]) -> None:
 
 
 def wait_registered(settings: Settings) -> None:
-    """Wait until every node is known to the API server."""
+    """Wait until every node is known to the API server, and pods can be created."""
     kubectl = Kubectl(settings)
 
     def probe() -> bool:
+        kubectl("get", "serviceaccount", "default")
         return len(kubectl("get", "nodes", "-o", "name").split()) == settings.nodes
 
     wait_for(f"{settings.nodes} nodes to register", probe, timeout=90, every=0.5)

@@ -1,0 +1,34 @@
+"""The cluster that lab tests run on: brought up once for a run, with Manx installed from its image by the two
+commands.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "hack"))
+
+from lab.cluster import Cluster
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """The lab named $MANX_LAB (default manx-ci). One that is up already is used as it is, and left up."""
+    found, is_new = Cluster.start_or_reuse(os.environ.get("MANX_LAB", "manx-ci"))
+    yield found
+    if is_new:
+        found.down()
+
+
+@pytest.fixture
+def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A Kubernetes namespace of the test's own, deleted afterwards."""
+    name = f"t-{abs(hash(request.node.nodeid)) % 10**8}"
+    cluster.kubectl("create", "namespace", name)
+    yield name
+    cluster.kubectl("delete", "namespace", name, "--wait=false")
