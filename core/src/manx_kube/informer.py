@@ -9,7 +9,8 @@ How it stays right:
    it lists again and delivers the difference, deletions included. So the cache is right after any sequence of faults.
 3. A malformed line ends the watch before it, and resuming brings it again. An object that does not fit the type costs
    only itself: it is reported, and its last good version stays.
-4. A silent watch (bookmarks come about every minute) is abandoned and resumed.
+4. A silent watch (bookmarks come about every minute) is abandoned and resumed; with 2 this also heals a version from
+   the future (etcd restored from a backup), from which the server takes a watch without ever answering.
 
 `reach_consistent`: a watch on an idle collection says nothing for up to a minute, although the server's version moves
 on with every write to any kind. So: read the collection's version consistently (one object; the server makes sure that
