@@ -19,7 +19,6 @@ from manx_core.api.fields import (
     ApiModel,
     AsNumber,
     Bool,
-    Cidr,
     ConditionsStatus,
     Duration,
     Metadata,
@@ -43,7 +42,7 @@ MAX_RESTART_SECONDS = 4095
 class CidrBlock(ApiModel):
     """A range of addresses."""
 
-    cidr: Cidr | None = None
+    cidr: Text = ""
     """The range, as a CIDR."""
 
 
@@ -59,7 +58,7 @@ class Community(ApiModel):
 class PrefixAdvertisement(ApiModel):
     """Communities for what is announced from a range."""
 
-    cidr: Cidr | None = None
+    cidr: Text = ""
     """The range, as a CIDR."""
     communities: tuple[Text, ...] = ()
     """Names or values of communities."""

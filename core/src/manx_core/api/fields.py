@@ -26,6 +26,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     StrictBool,
     StrictInt,
     StrictStr,
@@ -33,10 +34,12 @@ from pydantic import (
     WithJsonSchema,
 )
 from pydantic.alias_generators import to_camel
+from pydantic_core import CoreSchema
 
 MAX_AS_NUMBER = 4294967295
 RULES = "x-kubernetes-validations"
 PRESERVE = "x-kubernetes-preserve-unknown-fields"
+NO_EFFECT = "x-manx-no-effect"
 
 __all__ = [
     "AnyObject", "ApiModel", "AsNumber", "Bool", "Cidr", "Duration", "InvalidObject", "Ip", "Metadata", "NoEffect",
@@ -64,7 +67,13 @@ class InvalidObject(ValueError):
 
 
 class NoEffect:
-    """Marks a field that is accepted, because Calico's YAML may carry it, and that Manx does not act on (yet)."""
+    """Marks a field that is accepted, because Calico's YAML may carry it, and that Manx does not act on (yet). Used as
+    an annotation, as the class itself."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Tell whoever makes a custom resource definition of it."""
+        return {**handler(core), NO_EFFECT: True}
 
 
 def rule(expression: str, message: str) -> dict[str, Any]:
@@ -193,14 +202,22 @@ class ApiModel(BaseModel):
     RULES: ClassVar[tuple[dict[str, Any], ...]] = ()
     """CEL rules on the object as a whole."""
 
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """The class's rules are part of its schema."""
+        schema = handler.resolve_ref_schema(handler(core))
+        if cls.RULES:
+            schema[RULES] = list(cls.RULES)
+        return schema
+
     def without_effect(self) -> Iterator[str]:
         """Paths, below this object, of the fields that are set and change nothing: unknown ones, and NoEffect ones."""
-        yield from (f"{name} (unknown)" for name in self.model_extra or {})
+        yield from (f"{name} (unknown)" for name in self.model_extra or {} if name not in ("apiVersion", "kind"))
         for name, info in type(self).model_fields.items():
             value = getattr(self, name)
             if name not in self.model_fields_set or name == "metadata":
                 continue
-            if any(isinstance(mark, NoEffect) or mark is NoEffect for mark in info.metadata):
+            if NoEffect in info.metadata:
                 yield info.alias or name
             else:
                 yield from _below(info.alias or name, value)

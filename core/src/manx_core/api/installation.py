@@ -110,7 +110,7 @@ class NodeAddressAutodetection(ApiModel):
     """As firstFound, without interfaces whose whole name matches; several regular expressions by commas."""
     can_reach: Annotated[Text | None, NoEffect] = None
     """The address used to reach another. Not supported yet: firstFound instead."""
-    cidrs: tuple[Cidr, ...] | None = None
+    cidrs: Annotated[tuple[Cidr, ...], Field(max_length=64)] | None = None
     """The first address within one of these."""
 
 
@@ -276,7 +276,7 @@ class InstallationSpec(ApiModel):
     """Whether only FIPS 140-2 cryptography is used."""
     logging: Annotated[AnyObject | None, NoEffect] = None
     """Log settings of Calico's CNI plugin."""
-    service_cidrs: Annotated[tuple[Cidr, ...], NoEffect, Field(alias="serviceCIDRs")] = ()
+    service_cidrs: Annotated[tuple[Text, ...], NoEffect, Field(alias="serviceCIDRs")] = ()
     """The services' networks; Manx reads the API server's ServiceCIDRs."""
     azure: Annotated[AnyObject | None, NoEffect] = None
     """Settings for Azure."""

@@ -1,0 +1,153 @@
+"""Admission policies: what RBAC and schemas cannot say, said by the API server itself, in CEL.
+
+Owns: the policies and their bindings. Must not: need a webhook, which would have to run before anything could.
+
+Those about pools take other objects as parameters, each of which must pass; what they miss (two pools made in the same
+moment, a node that comes later) the operator finds and says in a condition.
+Source: Kubernetes, "Validating Admission Policy" (admissionregistration.k8s.io/v1).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from generator.names import AGENT_USER, OPERATOR_USER, metadata
+from generator.rbac import SPECS
+
+_API = "admissionregistration.k8s.io/v1"
+_NODE_CLAIM = "authentication.kubernetes.io/node-name"
+
+
+def objects() -> list[dict[str, Any]]:
+    """Every policy with its binding."""
+    return [
+        *_policy("agents.manx.dev", _agents()),
+        *_policy("epoch.manx.dev", _epoch()),
+        *_policy("ippool-in-use.manx.dev", _in_use(), of_all=True),
+        *_policy("ippool-overlaps-ippool.manx.dev", _overlaps_pool(), of_all=True),
+        *_policy("ippool-overlaps-services.manx.dev", _overlaps_services(), of_all=True),
+        *_policy("ippool-overlaps-nodes.manx.dev", _overlaps_nodes(), of_all=True),
+    ]
+
+
+def _policy(name: str, spec: dict[str, Any], *, of_all: bool = False) -> list[dict[str, Any]]:
+    """`of_all`: every object of the parameter's kind is a parameter; none at all is fine."""
+    binding: dict[str, Any] = {"policyName": name, "validationActions": ["Deny"]}
+    if of_all:
+        binding["paramRef"] = {"selector": {}, "parameterNotFoundAction": "Allow"}
+    return [
+        {"apiVersion": _API, "kind": "ValidatingAdmissionPolicy", "metadata": metadata(name), "spec": spec},
+        {"apiVersion": _API, "kind": "ValidatingAdmissionPolicyBinding", "metadata": metadata(name), "spec": binding},
+    ]
+
+
+def _on(group: str, resources: list[str], operations: list[str]) -> dict[str, Any]:
+    rule = {"apiGroups": [group], "apiVersions": ["*"], "operations": operations, "resources": resources}
+    return {"resourceRules": [rule]}
+
+
+def _agents() -> dict[str, Any]:
+    claim = f"'{_NODE_CLAIM}'"
+    return {
+        "failurePolicy": "Fail",
+        "matchConstraints": _on("manx.dev", ["*/*"], ["CREATE", "UPDATE", "DELETE"]),
+        "matchConditions": [{"name": "agents", "expression": f"request.userInfo.username == '{AGENT_USER}'"}],
+        "variables": [
+            {
+                "name": "node",
+                "expression": f"has(request.userInfo.extra) && {claim} in request.userInfo.extra"
+                f" ? request.userInfo.extra[{claim}][0] : ''",
+            }
+        ],
+        "validations": [
+            {
+                "expression": "variables.node != ''",
+                "message": "an agent's token must be bound to a pod on a node (Kubernetes 1.32 or later)",
+                "reason": "Forbidden",
+            },
+            {
+                "expression": "request.operation != 'DELETE' && ("
+                "(request.resource.resource == 'nodereports' && request.subResource == ''"
+                " && object.metadata.name == variables.node)"
+                " || (request.resource.resource == 'ipamblocks' && request.subResource == 'status'"
+                " && oldObject.spec.node == variables.node))",
+                "messageExpression": "'the agent of node ' + variables.node + ' may write its own NodeReport and the"
+                " status of its own IPAMBlocks, nothing else of manx.dev'",
+                "reason": "Forbidden",
+            },
+        ],
+    }
+
+
+def _epoch() -> dict[str, Any]:
+    return {
+        "failurePolicy": "Fail",
+        "matchConstraints": _on("manx.dev", SPECS, ["UPDATE"]),
+        "validations": [
+            {
+                "expression": "object.spec.epoch >= oldObject.spec.epoch",
+                "messageExpression": "'spec.epoch ' + string(object.spec.epoch) + ' is lower than the object\\'s ('"
+                " + string(oldObject.spec.epoch) + '): another leader has taken over'",
+                "reason": "Forbidden",
+            }
+        ],
+    }
+
+
+def _pools(operations: list[str], parameter: tuple[str, str], expression: str, message: str, on_error: str) -> Any:
+    return {
+        "failurePolicy": on_error,
+        "paramKind": {"apiVersion": parameter[0], "kind": parameter[1]},
+        "matchConstraints": _on("projectcalico.org", ["ippools"], operations),
+        "matchConditions": [
+            {"name": "not-the-operator", "expression": f"request.userInfo.username != '{OPERATOR_USER}'"}
+        ]
+        if operations == ["DELETE"]
+        else [],
+        "validations": [{"expression": expression, "messageExpression": message}],
+    }
+
+
+def _in_use() -> Any:
+    return _pools(
+        ["DELETE"],
+        ("manx.dev/v1alpha1", "IPAMBlock"),
+        "params.spec.pool != oldObject.metadata.name",
+        "'IPPool ' + oldObject.metadata.name + ' is in use: block ' + params.spec.cidr + ' of node ' + params.spec.node"
+        " + '. Set spec.disabled: true, and delete it once its blocks are gone'",
+        "Fail",
+    )
+
+
+def _overlaps_pool() -> Any:
+    return _pools(
+        ["CREATE"],
+        ("projectcalico.org/v3", "IPPool"),
+        "params.metadata.name == object.metadata.name || !isCIDR(object.spec.cidr) || !isCIDR(params.spec.cidr)"
+        " || !(cidr(params.spec.cidr).containsCIDR(object.spec.cidr)"
+        " || cidr(object.spec.cidr).containsCIDR(params.spec.cidr))",
+        "'spec.cidr ' + object.spec.cidr + ' overlaps IPPool ' + params.metadata.name + ' (' + params.spec.cidr + ')'",
+        "Ignore",
+    )
+
+
+def _overlaps_services() -> Any:
+    return _pools(
+        ["CREATE"],
+        ("networking.k8s.io/v1", "ServiceCIDR"),
+        "!isCIDR(object.spec.cidr) || params.spec.cidrs.all(c, !cidr(c).containsCIDR(object.spec.cidr)"
+        " && !cidr(object.spec.cidr).containsCIDR(c))",
+        "'spec.cidr ' + object.spec.cidr + ' overlaps the services\\' network ' + params.spec.cidrs.join(', ')",
+        "Ignore",
+    )
+
+
+def _overlaps_nodes() -> Any:
+    return _pools(
+        ["CREATE"],
+        ("v1", "Node"),
+        "!isCIDR(object.spec.cidr) || !has(params.status) || !has(params.status.addresses)"
+        " || params.status.addresses.all(a, !isIP(a.address) || !cidr(object.spec.cidr).containsIP(a.address))",
+        "'spec.cidr ' + object.spec.cidr + ' holds an address of node ' + params.metadata.name",
+        "Ignore",
+    )

@@ -1,0 +1,86 @@
+"""Custom resource definitions, one for each kind.
+
+Owns: putting a kind's outside and its models' schema together. Must not: hold anything about one kind alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from generator import manx_kinds, structs
+from generator.schema import Schema, structural
+from manx_core.api import bgp_configuration, bgp_peer, calico_addons, installation, ip_pool
+from manx_core.api.fields import RULES, ApiModel
+from manx_core.api.kind import Column, Kind
+
+USER_KINDS: tuple[tuple[Kind, type[ApiModel]], ...] = (
+    (installation.KIND, installation.Installation),
+    *calico_addons.ADDONS,
+    (bgp_configuration.KIND, bgp_configuration.BGPConfiguration),
+    (bgp_peer.KIND, bgp_peer.BGPPeer),
+    (ip_pool.KIND, ip_pool.IPPool),
+)
+_API_VERSION = {
+    "type": "string",
+    "description": "The version of this object's schema, of the form group/version.",
+}
+# A name is never longer, but the API server's estimate of what a CEL rule costs has to be told.
+_METADATA = {"type": "object", "properties": {"name": {"type": "string", "maxLength": 253}}}
+_KIND = {"type": "string", "description": "The kind of this object."}
+
+
+def definitions() -> dict[str, dict[str, Any]]:
+    """File name → custom resource definition; Installation's first, for that is what is created first."""
+    limits = manx_kinds.LIMITS
+    structs.check_limits(tuple(struct for _, struct in manx_kinds.KINDS), limits)
+    made = [definition(kind, _of_model(model)) for kind, model in USER_KINDS]
+    made += [definition(kind, structural(*structs.struct_schema(struct, limits))) for kind, struct in manx_kinds.KINDS]
+    return {f"{crd['spec']['group']}_{crd['spec']['names']['plural']}.yaml": crd for crd in made}
+
+
+def _of_model(model: type[ApiModel]) -> Schema:
+    schema = model.model_json_schema()
+    return structural(schema, schema.get("$defs", {}))
+
+
+def definition(kind: Kind, schema: Schema) -> dict[str, Any]:
+    """The custom resource definition of a kind whose objects have this schema."""
+    version: dict[str, Any] = {
+        "name": kind.version,
+        "served": True,
+        "storage": True,
+        "schema": {"openAPIV3Schema": _top(schema, kind)},
+        "additionalPrinterColumns": [_column(column) for column in kind.columns],
+    }
+    if kind.status:
+        version["subresources"] = {"status": {}}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{kind.plural}.{kind.group}", "labels": {"app.kubernetes.io/part-of": "manx"}},
+        "spec": {"group": kind.group, "scope": "Cluster", "names": _names(kind), "versions": [version]},
+    }
+
+
+def _top(schema: Schema, kind: Kind) -> Schema:
+    properties = {"apiVersion": _API_VERSION, "kind": _KIND, "metadata": _METADATA}
+    properties |= {name: part for name, part in schema["properties"].items() if name != "metadata"}
+    top: Schema = {"type": "object", "description": schema["description"], "properties": properties}
+    if required := [name for name in schema.get("required", ()) if name != "metadata"]:
+        top["required"] = required
+    if kind.rules:
+        top[RULES] = list(kind.rules)
+    return top
+
+
+def _names(kind: Kind) -> dict[str, Any]:
+    names: dict[str, Any] = {"kind": kind.kind, "listKind": f"{kind.kind}List", "plural": kind.plural}
+    names["singular"] = kind.kind.lower()
+    names |= {"shortNames": list(kind.short_names)} if kind.short_names else {}
+    return names | ({"categories": list(kind.categories)} if kind.categories else {})
+
+
+def _column(column: Column) -> dict[str, Any]:
+    made: dict[str, Any] = {"name": column.name, "type": column.type, "jsonPath": column.path}
+    made |= {"description": column.description} if column.description else {}
+    return made | ({"priority": column.priority} if column.priority else {})

@@ -1,0 +1,165 @@
+"""The manx.dev kinds as the API server knows them: names, columns, and the limits beyond which no agent could render.
+
+Owns: those limits and rules. Must not: repeat what the structs of `manx_core.api.v1alpha1` say themselves.
+
+Patterns rather than CEL where lists have no length limit: the API server bounds what a CEL rule may cost by the
+longest list there could be.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from generator.schema import Schema
+from manx_core.api import v1alpha1
+from manx_core.api.fields import MAX_AS_NUMBER, rule
+from manx_core.api.kind import AGE, Column, Kind
+
+_OCTET = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_V4 = rf"{_OCTET}(\.{_OCTET}){{3}}"
+_V6 = "[0-9a-f]{0,4}:[0-9a-f:.]{1,41}"
+_NET = f"({_V4}(/(3[0-2]|[12]?[0-9]))?|{_V6}(/(12[0-8]|1[01][0-9]|[1-9]?[0-9]))?)"
+_PORT = "(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3})"
+_AS: Schema = {"minimum": 1, "maximum": MAX_AS_NUMBER}
+_PORT_NUMBER: Schema = {"minimum": 1, "maximum": 65535}
+_NAME: Schema = {"minLength": 1, "maxLength": 253}
+_ADDRESS: Schema = {"pattern": f"^({_V4}|{_V6})$"}
+_IPV4_OR_NONE: Schema = {"pattern": f"^({_V4})?$"}
+_EPOCH: Schema = {"minimum": 0, "description": "The writer's Lease epoch; an update with a lower one is refused."}
+
+LIMITS: dict[tuple[str, str], Schema] = {
+    **{(f"{kind}Spec", "epoch"): _EPOCH for kind in ("NodeState", "PolicyClass", "PolicyProgram", "AddressGroup",
+                                                     "MeshNode", "IPAMBlock")},
+    ("Endpoint", "namespace"): _NAME,
+    ("Endpoint", "name"): _NAME,
+    ("Endpoint", "policy_class"): {"maxLength": 253},
+    ("PoolSettings", "cidr"): {"pattern": f"^{_NET}$"},
+    ("BgpSettings", "as_number"): _AS,
+    ("BgpSettings", "router_id"): _IPV4_OR_NONE,
+    ("BgpSettings", "listen_port"): _PORT_NUMBER,
+    ("BgpSettings", "hold_time"): {"minimum": 0, "maximum": 65535},
+    ("BgpSettings", "restart_time"): {"minimum": 0, "maximum": 4095},
+    ("BgpPeer", "address"): _ADDRESS,
+    ("BgpPeer", "as_number"): _AS,
+    ("BgpPeer", "port"): _PORT_NUMBER,
+    ("NodeStateSpec", "ipv4"): _IPV4_OR_NONE,
+    ("NodeStateSpec", "mtu"): {"minimum": 0, "maximum": 65535},
+    ("PolicyClassSpec", "policies"): {"items": _NAME},
+    ("Rule", "ports"): {"items": {"pattern": f"^{_PORT}(-{_PORT})?$"}},
+    ("Rule", "nets"): {"items": {"pattern": f"^{_NET}$"}},
+    ("Rule", "not_nets"): {"items": {"pattern": f"^{_NET}$"}},
+    ("AddressGroupSpec", "group"): _NAME,
+    ("AddressGroupSpec", "chunk"): {"minimum": 0},
+    ("AddressGroupSpec", "chunks"): {"minimum": 0},
+    ("AddressGroupSpec", "members"): {
+        "maxItems": 100,
+        "items": {"pattern": f"^({_V4}|{_V6})(,(tcp|udp|sctp):{_PORT})?$"},
+    },
+    ("MeshNodeSpec", "ipv4"): _IPV4_OR_NONE,
+    ("MeshNodeSpec", "as_number"): {**_AS, "x-manx-default": 64512},
+    ("MeshNodeSpec", "blocks"): {"items": {"pattern": f"^{_NET}$"}},
+    ("IPAMBlockSpec", "cidr"): {"pattern": f"^{_NET}$", "maxLength": 43},
+    ("IPAMBlockSpec", "pool"): _NAME,
+    ("IPAMBlockSpec", "node"): _NAME,
+    ("IPAMBlockSpec", "state"): {"x-manx-default": "Active"},
+    ("IPAMBlockSpec", "forgotten"): {"minimum": 0},
+    ("Allocation", "address"): _ADDRESS,
+    ("FreedAddress", "address"): _ADDRESS,
+    **{("NodeReportStatus", count): {"x-manx-default": 0} for count in ("policies", "endpoints", "groups", "routes",
+                                                                        "lag_milliseconds")},
+}  # fmt: skip
+"""Defaults are only where a column would be empty without: an absent number says nothing to people."""
+
+
+def _kind(
+    kind: str, plural: str, short: str, *columns: Column, rules: tuple[dict[str, str], ...] = (), status: bool = False
+) -> Kind:
+    return Kind(
+        v1alpha1.GROUP, v1alpha1.VERSION, kind, plural, (short,), ("manx",), (*columns, AGE), rules=rules, status=status
+    )
+
+
+_EPOCH_COLUMN = Column("Epoch", ".spec.epoch", "integer", "The writer's Lease epoch.", priority=1)
+
+KINDS: tuple[tuple[Kind, type[msgspec.Struct]], ...] = (
+    (
+        _kind(
+            "NodeState", "nodestates", "nstate",
+            Column("IPv4", ".spec.ipv4", description="Underlay address."),
+            Column("AS", ".spec.bgp.asNumber", "integer", "AS number, where it is not 64512."),
+            _EPOCH_COLUMN,
+        ),
+        v1alpha1.NodeState,
+    ),
+    (
+        _kind(
+            "NodeReport", "nodereports", "nreport",
+            Column("Policies", ".status.policies", "integer", "Policies in force on the node."),
+            Column("Endpoints", ".status.endpoints", "integer", "Pods with an interface of Manx's."),
+            Column("Peers", ".status.peersSummary", description="BGP sessions: established/all."),
+            Column("Blocks", ".status.blocks", description="Address blocks of the node."),
+            Column("Lag-ms", ".status.lagMilliseconds", "integer", "From hearing of the last change to its being in the"
+                   " kernel, in milliseconds."),
+            Column("Ready", ".status.conditions[?(@.type=='Ready')].status"),
+            Column("Backend", ".status.backend", description="iptables back end.", priority=1),
+            Column("Drift", ".status.drift.count", "integer", "Alterations found and repaired.", priority=1),
+            Column("Problem", ".status.conditions[?(@.status=='False')].message", priority=1),
+        ),
+        v1alpha1.NodeReport,
+    ),
+    (
+        _kind("PolicyClass", "policyclasses", "pclass", Column("Policies", ".spec.policies"), _EPOCH_COLUMN),
+        v1alpha1.PolicyClass,
+    ),
+    (
+        _kind(
+            "PolicyProgram", "policyprograms", "pprogram",
+            Column("Types", ".spec.types", description="Directions in which the pods selected are isolated."),
+            Column("Source", ".spec.source.kind", description="Kind of the user's object."),
+            Column("Namespace", ".spec.source.namespace"),
+            Column("Policy", ".spec.source.name"),
+            _EPOCH_COLUMN,
+        ),
+        v1alpha1.PolicyProgram,
+    ),
+    (
+        _kind(
+            "AddressGroup", "addressgroups", "agroup",
+            Column("Group", ".spec.group", priority=1),
+            Column("Type", ".spec.type", priority=1),
+            Column("Selector", ".spec.selector", description="What the group selects."),
+            Column("Members", ".spec.members", priority=1),
+            rules=(rule("self.metadata.name.startsWith(self.spec.group + '-')"
+                        " && self.metadata.name.substring(size(self.spec.group) + 1).matches('^[0-9]{1,6}$')"
+                        " && int(self.metadata.name.substring(size(self.spec.group) + 1))"
+                        " == (has(self.spec.chunk) ? self.spec.chunk : 0)",
+                        "metadata.name must be <spec.group>-<spec.chunk>"),),
+        ),
+        v1alpha1.AddressGroup,
+    ),
+    (
+        _kind(
+            "MeshNode", "meshnodes", "mesh",
+            Column("IPv4", ".spec.ipv4", description="Underlay address."),
+            Column("AS", ".spec.asNumber", "integer", "AS number."),
+            Column("Blocks", ".spec.blocks", description="What others accept from this node."),
+        ),
+        v1alpha1.MeshNode,
+    ),
+    (
+        _kind(
+            "IPAMBlock", "ipamblocks", "ipamb",
+            Column("CIDR", ".spec.cidr"),
+            Column("Pool", ".spec.pool"),
+            Column("Node", ".spec.node"),
+            Column("State", ".spec.state"),
+            rules=(
+                rule("self.metadata.name == self.spec.cidr.replace('.', '-').replace(':', '-').replace('/', '-')",
+                     "metadata.name must be spec.cidr with dashes, as 10-244-0-64-26"),
+                rule("self.spec.cidr == oldSelf.spec.cidr", "spec.cidr cannot be changed"),
+            ),
+            status=True,
+        ),
+        v1alpha1.IPAMBlock,
+    ),
+)  # fmt: skip
