@@ -186,7 +186,7 @@ class _Kubeconfig:
         data, file = section.get(f"{key}-data"), section.get(key)
         if data:
             try:
-                return base64.b64decode(data, validate=False)
+                return base64.b64decode("".join(str(data).split()), validate=True)
             except (binascii.Error, ValueError) as error:
                 raise ConfigError(f"{self.path}: {key}-data is not base64: {error}") from error
         return _read(self.path.parent / file) if file else None

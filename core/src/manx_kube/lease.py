@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -61,10 +62,10 @@ class LeaseTiming:
     retry_period: float = 2.0
 
     def __post_init__(self) -> None:
-        if not self.duration > self.renew_deadline > self.retry_period > 0:
+        if not math.inf > self.duration > self.renew_deadline > self.retry_period > 0:
             raise ValueError(
                 f"lease duration {self.duration} s must be greater than its renew deadline {self.renew_deadline} s,"
-                f" and that greater than its retry period {self.retry_period} s, and that greater than 0"
+                f" and that greater than its retry period {self.retry_period} s, and that greater than 0; all finite"
             )
 
 
