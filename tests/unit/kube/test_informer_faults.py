@@ -4,6 +4,7 @@ whoever listened knows the same."""
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -364,9 +365,10 @@ async def test_two_callers_share_one_list() -> None:
         assert w.api.count(is_list) - before == 3  # one version read each, one list
 
 
-async def test_an_untyped_informer() -> None:
+@pytest.mark.parametrize("type_", [dict, dict[str, Any]])
+async def test_an_untyped_informer(type_: Any) -> None:
     async with watching(start=False) as w:
-        informer = Informer(w.client, PODS, dict)
+        informer = Informer(w.client, PODS, type_)
         async with informer, asyncio.timeout(LIMIT):
             await informer.wait_synced()
             assert informer.cache["d", "a"]["metadata"]["name"] == "a"
