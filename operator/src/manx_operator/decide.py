@@ -1,0 +1,149 @@
+"""What is to be done about one object: nothing, wait, create, replace or delete.
+
+Owns: the comparison of wanted and observed, and the order of writes across objects. Must not: do I/O.
+
+The order (make before break): what an object refers to is there, right, and spans every node that needs it, before the
+object is written; nothing is deleted, and no node's label taken off, while that node's NodeState still leads to it. A
+watch gives agents no order across kinds; they hold what they have for some seconds where something is missing. So an
+object that waits too long for what it refers to (one that the server refuses, say) is written all the same: one bad
+object shall not keep a node from hearing of anything else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final, Literal, Protocol
+
+import msgspec
+
+from manx_core.api.core_v1 import ObjectMeta
+from manx_core.span import EVERYWHERE, span_label
+from manx_operator.inputs import OURS
+from manx_operator.observed import Key, Observed, references
+from manx_operator.span_labels import SpanLabels
+
+PATIENCE = 10.0
+"""Seconds for which an object waits for what it refers to."""
+
+
+class Keep(Enum):
+    """The object may stay as it is, and is not ours to write."""
+
+    KEEP = "keep"
+
+
+KEEP: Final = Keep.KEEP
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What an object shall be: its spec with epoch 0, and the nodes that its labels shall span (None: it has no such
+    labels)."""
+
+    spec: Any
+    nodes: frozenset[str] | None = None
+
+
+class Wants(Protocol):
+    """The desired state, asked one object at a time."""
+
+    def wanted(self, key: Key) -> Wanted | Keep | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One write. `obj` is what to send, or, for a deletion, the version to delete."""
+
+    verb: Literal["create", "replace", "delete"]
+    obj: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing now; again when one of these changes. None named: when some reference anywhere goes."""
+
+    for_: frozenset[Key] = frozenset()
+
+
+class Decider:
+    def __init__(
+        self, wants: Wants, observed: Observed, spans: SpanLabels, epoch: int, clock: Callable[[], float]
+    ) -> None:
+        self._wants = wants
+        self._observed = observed
+        self._spans = spans
+        self._epoch = epoch
+        self._clock = clock
+        self._waiting_since: dict[Key, float] = {}
+
+    def decide(self, key: Key) -> Action | Wait | None:
+        have, want = self._observed.get(key), self._wants.wanted(key)
+        if want is None:
+            return self._removal(key, have)
+        if isinstance(want, Keep):
+            return None
+        obj = self._object(key, want, have)
+        if have is not None and _same(have, obj):
+            self._waiting_since.pop(key, None)
+            return None
+        if missing := self._missing(key, want):
+            return Wait(missing)
+        return Action("create" if have is None else "replace", obj)
+
+    def _removal(self, key: Key, have: Any | None) -> Action | Wait | None:
+        if have is None:
+            self._spans.forget(key)
+            self._waiting_since.pop(key, None)
+            return None
+        return Wait() if self._observed.needed_by(key) else Action("delete", have)
+
+    # --- the object ---------------------------------------------------------------------------------------------------
+
+    def _object(self, key: Key, want: Wanted, have: Any | None) -> Any:
+        meta = have.metadata if have is not None else ObjectMeta(name=key.name)
+        if want.nodes is not None:
+            labels = self._spans.labels(key, want.nodes, meta.labels, lambda label: self._in_use(key, label))
+            meta = msgspec.structs.replace(meta, labels=labels)
+        spec = msgspec.structs.replace(want.spec, epoch=self._epoch)
+        if have is not None:
+            return msgspec.structs.replace(have, metadata=meta, spec=spec)
+        return OURS[key.resource](metadata=meta, spec=spec)
+
+    def _in_use(self, key: Key, label: str) -> bool:
+        if label == EVERYWHERE:
+            return False  # the single labels that replace it are on the object already
+        return any(span_label(node) == label and self._observed.needed_by(key, node) for node in self._observed.nodes())
+
+    # --- what it waits for --------------------------------------------------------------------------------------------
+
+    def _missing(self, key: Key, want: Wanted) -> frozenset[Key]:
+        """What the object refers to and is not as it shall be; nothing once that has lasted too long."""
+        nodes = frozenset((key.name,)) if want.nodes is None else want.nodes
+        missing = frozenset(ref for ref in references(want.spec) if not self._ready(ref, nodes))
+        if not missing:
+            self._waiting_since.pop(key, None)
+            return missing
+        since = self._waiting_since.setdefault(key, self._clock())
+        return missing if self._clock() < since + PATIENCE else frozenset()
+
+    def _ready(self, key: Key, nodes: frozenset[str]) -> bool:
+        """There, with the spec that it shall have, and known to these nodes; or not wanted at all."""
+        want = self._wants.wanted(key)
+        if want is None or isinstance(want, Keep):
+            return True
+        have = self._observed.get(key)
+        if have is None or not _same_spec(have.spec, want.spec):
+            return False
+        labels = have.metadata.labels
+        return EVERYWHERE in labels or all(span_label(node) in labels for node in nodes)
+
+
+def _same_spec(one: Any, other: Any) -> bool:
+    """Apart from the epoch, which only says who wrote last."""
+    return bool(msgspec.structs.replace(one, epoch=0) == msgspec.structs.replace(other, epoch=0))
+
+
+def _same(have: Any, obj: Any) -> bool:
+    return have.metadata.labels == obj.metadata.labels and _same_spec(have.spec, obj.spec)

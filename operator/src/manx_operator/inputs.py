@@ -1,0 +1,105 @@
+"""Everything the operator reads: one informer for each kind, in every replica.
+
+Owns: the informers, and handing their batches to whoever leads. Must not: judge what they hold.
+
+Why in every replica: a standby is then warm, and has followed the AddressGroups from its own start, which is what makes
+forgetting addresses quick after a failover (`spans.SpanVersions`). Users' kinds are read untyped: pydantic is to say
+what is wrong with them, field by field, where a typed decoder would only refuse the object.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from manx_core.api.core_v1 import Namespace, NetworkPolicy, Node, Pod
+from manx_core.api.v1alpha1 import (
+    AddressGroup,
+    IPAMBlock,
+    MeshNode,
+    NodeReport,
+    NodeState,
+    PolicyClass,
+    PolicyProgram,
+)
+from manx_kube import resources as r
+from manx_kube.client import KubeClient
+from manx_kube.informer import Batch, Informer
+
+Raw = dict[str, Any]
+Listener = Callable[[r.Resource, Batch[Any]], None]
+
+OURS: dict[r.Resource, type[Any]] = {
+    r.ADDRESS_GROUPS: AddressGroup,
+    r.POLICY_PROGRAMS: PolicyProgram,
+    r.POLICY_CLASSES: PolicyClass,
+    r.IPAM_BLOCKS: IPAMBlock,
+    r.MESH_NODES: MeshNode,
+    r.NODE_STATES: NodeState,
+    r.NODE_REPORTS: NodeReport,
+}
+"""manx.dev kinds, and what they are decoded to."""
+
+
+class Inputs:
+    """`listener`, while set, gets each batch of every informer, in the order heard."""
+
+    def __init__(self, client: KubeClient) -> None:
+        self.pods = Informer(client, r.PODS, Pod)
+        self.namespaces = Informer(client, r.NAMESPACES, Namespace)
+        self.nodes = Informer(client, r.NODES, Node)
+        self.network_policies = Informer(client, r.NETWORK_POLICIES, NetworkPolicy)
+        self.ip_pools: Informer[Raw] = Informer(client, r.IP_POOLS, Raw)
+        self.bgp_configurations: Informer[Raw] = Informer(client, r.BGP_CONFIGURATIONS, Raw)
+        self.bgp_peers: Informer[Raw] = Informer(client, r.BGP_PEERS, Raw)
+        self.installations: Informer[Raw] = Informer(client, r.INSTALLATIONS, Raw)
+        self.ours: dict[r.Resource, Informer[Any]] = {kind: Informer(client, kind, OURS[kind]) for kind in OURS}
+        self.blocks: Informer[IPAMBlock] = self.ours[r.IPAM_BLOCKS]
+        self.reports: Informer[NodeReport] = self.ours[r.NODE_REPORTS]
+        self.groups: Informer[AddressGroup] = self.ours[r.ADDRESS_GROUPS]
+        self.listener: Listener | None = None
+        for informer in self:
+            informer.add_handler(self._hearing(informer.resource))
+
+    def __iter__(self) -> Iterator[Informer[Any]]:
+        yield from (self.pods, self.namespaces, self.nodes, self.network_policies)
+        yield from (self.ip_pools, self.bgp_configurations, self.bgp_peers, self.installations)
+        yield from self.ours.values()
+
+    def _hearing(self, resource: r.Resource) -> Callable[[Batch[Any]], None]:
+        def heard(batch: Batch[Any]) -> None:
+            if self.listener is not None:
+                self.listener(resource, batch)
+
+        return heard
+
+    @property
+    def synced(self) -> bool:
+        return all(informer.synced for informer in self)
+
+    @property
+    def unsynced(self) -> list[str]:
+        """The kinds whose first list is not complete, for messages."""
+        return [str(informer.resource) for informer in self if not informer.synced]
+
+    def start(self) -> None:
+        for informer in self:
+            informer.start()
+
+    async def stop(self) -> None:
+        await asyncio.gather(*(informer.stop() for informer in self))
+
+    async def reach_consistent(self) -> None:
+        """Until no cache is older than this call."""
+        await asyncio.gather(*(informer.reach_consistent() for informer in self))
+
+    def highest_epoch(self) -> int:
+        """Of all our objects: a new leader's is higher, whatever became of the Lease."""
+        epochs = (
+            obj.spec.epoch
+            for kind, informer in self.ours.items()
+            if kind != r.NODE_REPORTS
+            for obj in informer.cache.values()
+        )
+        return max(epochs, default=0)

@@ -1,0 +1,160 @@
+"""Our own objects as they are at the API server, as well as we know, and who refers to whom among them.
+
+Owns: the informers' caches with our own latest writes laid over them, and the index of references.
+Must not: want anything (control.py does) or write (writer.py does).
+
+Why an overlay: a watch tells of our own write a few milliseconds after its answer did. Deciding from the cache alone
+would in between write again what is already there, and fail on its own conflict. An overlay is dropped as soon as the
+informer is at its version or past it: from then on the cache knows better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from manx_core.api.v1alpha1 import OPEN_CLASS, AddressGroupSpec, NodeStateSpec, PolicyClassSpec, PolicyProgramSpec
+from manx_kube.informer import Informer
+from manx_kube.resources import ADDRESS_GROUPS, NODE_STATES, POLICY_CLASSES, POLICY_PROGRAMS, Resource
+from manx_kube.store import reached
+
+
+class Key(NamedTuple):
+    """One of our objects (all are cluster-scoped)."""
+
+    resource: Resource
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.resource.plural}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Deleted:
+    """We deleted this version, and the cache has it still."""
+
+    resource_version: str
+
+
+class Observed:
+    """`changed(key)` is called whenever what `get` answers may have changed, `released()` when something that was
+    referred to may be no more."""
+
+    def __init__(
+        self,
+        informers: Mapping[Resource, Informer[Any]],
+        changed: Callable[[Key], None],
+        released: Callable[[], None],
+    ) -> None:
+        self._informers = informers
+        self._changed = changed
+        self._released = released
+        self._overlay: dict[Key, Any] = {}
+        self._references: dict[Key, frozenset[Key]] = {}
+        self._referrers: dict[Key, set[Key]] = {}
+        for key in self.keys():
+            self._index(key)
+
+    def get(self, key: Key) -> Any | None:
+        """The object, None if there is none."""
+        informer = self._informers[key.resource]
+        cached = informer.get(key.name)
+        laid = self._overlay.get(key)
+        if laid is None:
+            return cached
+        if self._outdated(laid, cached, informer.resource_version):
+            del self._overlay[key]
+            return cached
+        return None if isinstance(laid, _Deleted) else laid
+
+    @staticmethod
+    def _outdated(laid: Any, cached: Any | None, version: str) -> bool:
+        if isinstance(laid, _Deleted):
+            return cached is None or cached.metadata.resource_version != laid.resource_version
+        return reached(version, laid.metadata.resource_version)
+
+    def keys(self) -> Iterator[Key]:
+        for resource, informer in self._informers.items():
+            yield from (Key(resource, name) for _, name in list(informer.cache))
+        yield from list(self._overlay)
+
+    def all(self, resource: Resource) -> Iterator[Any]:
+        """The objects of a kind."""
+        names = {name for _, name in self._informers[resource].cache}
+        names |= {key.name for key in self._overlay if key.resource == resource}
+        yield from (found for name in sorted(names) if (found := self.get(Key(resource, name))) is not None)
+
+    def nodes(self) -> list[str]:
+        """Names of the nodes that have a NodeState."""
+        return [name for _, name in self._informers[NODE_STATES].cache]
+
+    # --- what changes it ----------------------------------------------------------------------------------------------
+
+    def heard(self, key: Key) -> None:
+        """The cache has changed there."""
+        self._index(key)
+        self._changed(key)
+
+    def written(self, key: Key, obj: Any) -> None:
+        """The server answered our write with this."""
+        self._overlay[key] = obj
+        self.heard(key)
+
+    def deleted(self, key: Key, obj: Any) -> None:
+        """The server took our deletion of this version."""
+        self._overlay[key] = _Deleted(obj.metadata.resource_version)
+        self.heard(key)
+
+    # --- references ---------------------------------------------------------------------------------------------------
+
+    def needed_by(self, key: Key, node: str | None = None) -> bool:
+        """Whether a NodeState (that of `node`, if given), by way of others, refers to this object."""
+        seen: set[Key] = {key}
+        pending = [key]
+        while pending:
+            for referrer in self._referrers.get(pending.pop(), ()):
+                if referrer.resource == NODE_STATES and node in (None, referrer.name):
+                    return True
+                if referrer not in seen:
+                    seen.add(referrer)
+                    pending.append(referrer)
+        return False
+
+    def _index(self, key: Key) -> None:
+        obj = self.get(key)
+        now = references(obj.spec) if obj is not None and hasattr(obj, "spec") else frozenset()
+        before = self._references.get(key, frozenset())
+        if now == before:
+            return
+        self._references[key] = now
+        if not now:
+            del self._references[key]
+        for gone in before - now:
+            self._referrers[gone].discard(key)
+            if not self._referrers[gone]:
+                del self._referrers[gone]
+        if before - now:
+            self._released()
+        for new in now - before:
+            self._referrers.setdefault(new, set()).add(key)
+
+
+def references(spec: Any) -> frozenset[Key]:
+    """What an object of ours names. A group is referred to by its chunk 0, which refers to the others."""
+    if isinstance(spec, NodeStateSpec):
+        names = {endpoint.policy_class for endpoint in spec.endpoints} - {"", OPEN_CLASS}
+        return frozenset(Key(POLICY_CLASSES, name) for name in names)
+    if isinstance(spec, PolicyClassSpec):
+        return frozenset(Key(POLICY_PROGRAMS, name) for name in spec.policies)
+    if isinstance(spec, PolicyProgramSpec):
+        rules = (*spec.ingress, *spec.egress)
+        groups = {rule.peer_group for rule in rules} | {rule.port_group for rule in rules}
+        return frozenset(Key(ADDRESS_GROUPS, f"{group}-0") for group in groups - {""})
+    if isinstance(spec, AddressGroupSpec) and spec.chunk == 0:
+        return frozenset(Key(ADDRESS_GROUPS, f"{spec.group}-{chunk}") for chunk in range(1, spec.chunks))
+    return frozenset()
+
+
+LEVELS: dict[Resource, int] = {ADDRESS_GROUPS: 0, POLICY_PROGRAMS: 1, POLICY_CLASSES: 2, NODE_STATES: 4}
+"""What is referred to comes first; kinds that nothing refers to are in between."""

@@ -1,0 +1,240 @@
+"""From what is wanted to what is there: the only place that writes manx.dev objects.
+
+Owns: the queue of objects to look at, the writes in flight, their rate, and what becomes of refused ones.
+Must not: know why an object shall be as it shall be.
+
+How it works:
+1. Objects are marked, not writes: an object's turn comes, it is compared as it is then, and what differs is written.
+   However often it was marked meanwhile, that is one write.
+2. One write in flight for each object, many across objects, none once the term is over: that is asked before every one,
+   and a write is given no longer than there is between our deadline and the earliest moment that another may lead.
+3. A conflict says that the cache is behind: the object is looked at again when the informer has caught up (and, should
+   it stay silent, after a while), never sent again as it was. Other errors are tried again, ever less often.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+from manx_kube.backoff import Backoff
+from manx_kube.client import KubeClient
+from manx_kube.errors import AlreadyExists, Conflict, KubeError, NotFound
+from manx_kube.lease import LeaseLost, Term
+from manx_operator.decide import PATIENCE, Action, Decider, Wait
+from manx_operator.limiter import TokenBucket
+from manx_operator.observed import LEVELS, Key, Observed
+
+DECISIONS_AT_ONCE = 200
+"""Comparisons before other tasks get a turn."""
+MIDDLE_LEVEL = 3
+
+log = logging.getLogger(__name__)
+
+
+class Refused(Protocol):
+    """Told of every write that the server refused."""
+
+    def __call__(self, key: Key, error: KubeError) -> None: ...
+
+
+class Writer:
+    """`start` begins, `stop` ends at once, cancelling what is in flight."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        term: Term,
+        observed: Observed,
+        *,
+        bucket: TokenBucket,
+        parallel: int = 32,
+        limit: float = 5.0,
+        refused: Refused = lambda key, error: None,
+    ) -> None:
+        self._client = client
+        self._term = term
+        self._observed = observed
+        self._bucket = bucket
+        self._parallel = parallel
+        self._limit = limit
+        self._refused = refused
+        self._decider: Decider | None = None
+        self._queue: list[dict[Key, None]] = [{} for _ in range(max(LEVELS.values()) + 1)]
+        self._in_flight: dict[Key, asyncio.Task[None]] = {}
+        self.sending: dict[Key, Any] = {}
+        """What is on its way to the server: it may be there before we hear of it."""
+        self._again: set[Key] = set()
+        self._waits: dict[Key, frozenset[Key]] = {}
+        self._waiters: dict[Key, set[Key]] = {}
+        self._parked: set[Key] = set()
+        self._backoffs: dict[Key, Backoff] = {}
+        self._timers: dict[Key, asyncio.TimerHandle] = {}
+        self._pumping = False
+        self.written = 0
+
+    def start(self, decider: Decider) -> None:
+        self._decider = decider
+        self._wake()
+
+    async def stop(self) -> None:
+        self._decider = None
+        for timer in self._timers.values():
+            timer.cancel()
+        tasks = list(self._in_flight.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is marked, in flight, or waiting for others."""
+        return not (any(self._queue) or self._in_flight or self._waits or self._parked or self._backoffs)
+
+    # --- marking ------------------------------------------------------------------------------------------------------
+
+    def mark(self, keys: Iterable[Key]) -> None:
+        """These may not be as they shall be."""
+        for key in keys:
+            self._queue[LEVELS.get(key.resource, MIDDLE_LEVEL)][key] = None
+        self._wake()
+
+    def changed(self, key: Key) -> None:
+        """The object is another at the server: look at it, and at those who waited for it."""
+        self.mark((key, *self._waiters.get(key, ())))
+
+    def released(self) -> None:
+        """Some reference is gone: those who waited for that may go on."""
+        parked, self._parked = self._parked, set()
+        self.mark(parked)
+
+    def later(self, key: Key, seconds: float) -> None:
+        """Look at the object in so many seconds, if not before."""
+        loop, known = asyncio.get_running_loop(), self._timers.get(key)
+        if known is not None:
+            if known.when() <= loop.time() + seconds:
+                return
+            known.cancel()
+        self._timers[key] = loop.call_later(seconds, self._due, key)
+
+    def _due(self, key: Key) -> None:
+        del self._timers[key]
+        self.mark((key,))
+
+    # --- the pump -----------------------------------------------------------------------------------------------------
+
+    def _wake(self, delay: float = 0.0) -> None:
+        if self._pumping or self._decider is None:
+            return
+        self._pumping = True
+        loop = asyncio.get_running_loop()
+        _ = loop.call_later(delay, self._pump) if delay else loop.call_soon(self._pump)
+
+    def _pump(self) -> None:
+        self._pumping = False
+        for _ in range(DECISIONS_AT_ONCE):
+            if self._decider is None or len(self._in_flight) >= self._parallel or not self._term.is_valid():
+                return
+            if (delay := self._bucket.delay()) > 0:
+                self._wake(delay)
+                return
+            if (key := self._pop()) is None:
+                return
+            self._look_at(key, self._decider)
+        self._wake()
+
+    def _pop(self) -> Key | None:
+        for level in self._queue:
+            if level:
+                key = next(iter(level))
+                del level[key]
+                return key
+        return None
+
+    def _look_at(self, key: Key, decider: Decider) -> None:
+        if key in self._in_flight:
+            self._again.add(key)
+            return
+        self._unpark(key)
+        try:
+            found = decider.decide(key)
+        except Exception:
+            log.exception("cannot decide on %s", key)
+            return
+        if found is None:
+            self._backoffs.pop(key, None)
+        elif isinstance(found, Wait):
+            self._park(key, found)
+        else:
+            self._bucket.take()
+            self._in_flight[key] = asyncio.create_task(self._write(key, found))
+
+    def _park(self, key: Key, wait: Wait) -> None:
+        if not wait.for_:
+            self._parked.add(key)
+            return
+        self._waits[key] = wait.for_
+        for other in wait.for_:
+            self._waiters.setdefault(other, set()).add(key)
+        self.later(key, PATIENCE)
+
+    def _unpark(self, key: Key) -> None:
+        self._parked.discard(key)
+        for other in self._waits.pop(key, ()):
+            waiters = self._waiters[other]
+            waiters.discard(key)
+            if not waiters:
+                del self._waiters[other]
+
+    # --- one write ----------------------------------------------------------------------------------------------------
+
+    async def _write(self, key: Key, action: Action) -> None:
+        try:
+            async with asyncio.timeout(self._limit):
+                self._term.require()
+                await self._send(key, action)
+            self._backoffs.pop(key, None)
+            self.written += 1
+        except LeaseLost:
+            return
+        except (KubeError, TimeoutError) as error:
+            self._failed(key, action, error)
+        except Exception:
+            log.exception("cannot %s %s", action.verb, key)
+            self._try_again(key)
+        finally:
+            self._in_flight.pop(key, None)
+            if key in self._again:
+                self._again.discard(key)
+                self.mark((key,))
+            self._wake()
+
+    async def _send(self, key: Key, action: Action) -> None:
+        if action.verb == "delete":
+            meta = action.obj.metadata
+            await self._client.delete(key.resource, key.name, uid=meta.uid, resource_version=meta.resource_version)
+            self._observed.deleted(key, action.obj)
+            return
+        self.sending[key] = action.obj
+        try:
+            call = self._client.create if action.verb == "create" else self._client.replace
+            stored = await call(key.resource, action.obj)
+        finally:
+            del self.sending[key]
+        self._observed.written(key, stored)
+
+    def _failed(self, key: Key, action: Action, error: KubeError | TimeoutError) -> None:
+        behind = isinstance(error, (Conflict, AlreadyExists, NotFound))
+        known = key in self._backoffs
+        level = logging.DEBUG if behind or known else logging.WARNING
+        log.log(level, "%s of %s refused: %s", action.verb, key, error or "no answer in time")
+        self._try_again(key)
+        if isinstance(error, KubeError):
+            self._refused(key, error)
+
+    def _try_again(self, key: Key) -> None:
+        """After a while, or as soon as the informer tells something new of it."""
+        backoff = self._backoffs.setdefault(key, Backoff(0.5, 30.0))
+        self.later(key, backoff.next())
