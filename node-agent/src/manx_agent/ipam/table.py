@@ -1,0 +1,236 @@
+"""Which addresses of this node's blocks are in use, which may not be given yet, and which is next.
+
+Owns: the meaning of records and of IPAMBlocks. Must not: do I/O or wait; `allocator` does.
+
+Three sources say that an address is taken: the journal (the truth), the API's status (honoured for what the journal
+knows nothing of: a journal that was lost), and interfaces in the kernel that neither knows (`held`). An address is
+free only where all three are silent. Freed ones stay in quarantine until the operator's `forgotten` reaches their
+sequence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network
+
+from manx_agent.ipam.records import Allocated, Freed, Header, Record, Sequence
+from manx_core.api.v1alpha1 import Allocation, FreedAddress, IPAMBlock, IPAMBlockStatus
+
+Key = tuple[str, str]
+"""(container ID, the interface's name in the pod)."""
+
+
+def key_of(allocation: Allocation) -> Key:
+    return allocation.container_id, allocation.interface
+
+
+@dataclass(slots=True)
+class Block:
+    """One block's addresses. `desired` is the API's object, None while the block is not this node's."""
+
+    allocations: dict[str, Allocation] = field(default_factory=dict)
+    freed: dict[str, int] = field(default_factory=dict)
+    sequence: int = 0
+    desired: IPAMBlock | None = None
+    network: IPv4Network | None = None
+
+    @property
+    def is_blank(self) -> bool:
+        return self.desired is None and not self.allocations and not self.freed
+
+    @property
+    def active(self) -> bool:
+        return self.desired is not None and self.desired.spec.state == "Active" and self.network is not None
+
+    def forget(self) -> None:
+        """Drop from quarantine what the operator says is forgotten."""
+        forgotten = self.desired.spec.forgotten if self.desired else 0
+        self.freed = {address: number for address, number in self.freed.items() if number > forgotten}
+
+
+class Table:
+    """Changes come in as records, whether just decided or read from the journal: the same code for both."""
+
+    def __init__(self) -> None:
+        self._blocks: dict[str, Block] = {}
+        self._by_key: dict[Key, tuple[str, str]] = {}
+        self._seen: set[str] = set()
+        self.held: frozenset[str] = frozenset()
+        self.problems: tuple[str, ...] = ()
+
+    # --- records ------------------------------------------------------------------------------------------------------
+
+    def apply(self, record: Record) -> None:
+        match record:
+            case Allocated(block, allocation):
+                self._take(self._block(block), block, allocation)
+            case Freed(block, address, sequence):
+                self._give(self._block(block), address, sequence)
+            case Sequence(block, sequence):
+                self._block(block).sequence = max(self._block(block).sequence, sequence)
+            case Header():
+                pass
+
+    def _take(self, block: Block, name: str, allocation: Allocation) -> None:
+        before = block.allocations.get(allocation.address)
+        if before is not None:
+            self._by_key.pop(key_of(before), None)
+        block.allocations[allocation.address] = allocation
+        block.freed.pop(allocation.address, None)
+        self._by_key[key_of(allocation)] = name, allocation.address
+
+    def _give(self, block: Block, address: str, sequence: int) -> None:
+        allocation = block.allocations.pop(address, None)
+        if allocation is not None:
+            self._by_key.pop(key_of(allocation), None)
+        block.freed[address] = sequence
+        block.sequence = max(block.sequence, sequence)
+
+    def records(self) -> list[Record]:
+        """The shortest journal that makes an equal table."""
+        found: list[Record] = [Header()]
+        for name, block in self._blocks.items():
+            found.append(Sequence(name, block.sequence))
+            found += [Freed(name, address, number) for address, number in block.freed.items()]
+            found += [Allocated(name, allocation) for allocation in block.allocations.values()]
+        return found
+
+    # --- decisions ----------------------------------------------------------------------------------------------------
+
+    def find(self, key: Key) -> Allocation | None:
+        if key not in self._by_key:
+            return None
+        block, address = self._by_key[key]
+        return self._blocks[block].allocations[address]
+
+    def allocations(self) -> dict[Key, Allocation]:
+        return {key_of(found): found for block in self._blocks.values() for found in block.allocations.values()}
+
+    def choose(self) -> tuple[str, str] | None:
+        """(block, address) to give next: the lowest free address of the first active block that has one."""
+        for name, block in self._active():
+            address = self._first_free(block)
+            if address is not None:
+                return name, address
+        return None
+
+    def _active(self) -> list[tuple[str, Block]]:
+        return sorted(item for item in self._blocks.items() if item[1].active)
+
+    def _first_free(self, block: Block) -> str | None:
+        network = block.network
+        if network is None or len(block.allocations) + len(block.freed) >= network.num_addresses:
+            return None
+        # Every address, network and broadcast included: pods' addresses are /32s, there is no subnet.
+        for value in range(int(network.network_address), int(network.broadcast_address) + 1):
+            address = str(IPv4Address(value))
+            if address not in block.allocations and address not in block.freed and address not in self.held:
+                return address
+        return None
+
+    def freeing(self, key: Key) -> Freed | None:
+        """The record that frees what `key` has."""
+        if key not in self._by_key:
+            return None
+        block, address = self._by_key[key]
+        return Freed(block, address, self._blocks[block].sequence + 1)
+
+    def shortage(self) -> str:
+        """Why `choose` finds nothing, for people."""
+        active = self._active()
+        if not active:
+            releasing = sum(1 for block in self._blocks.values() if block.desired is not None)
+            return "this node has no address block" + (f" ({releasing} being released)" if releasing else "")
+        sizes = sum(block.network.num_addresses for _, block in active if block.network)
+        used = sum(len(block.allocations) for _, block in active)
+        freed = sum(len(block.freed) for _, block in active)
+        pools = ", ".join(sorted({block.desired.spec.pool for _, block in active if block.desired}))
+        return (
+            f"all {sizes} addresses of this node's {len(active)} blocks (pool {pools}) are taken: {used} in use,"
+            f" {freed} freed and not yet forgotten by every node"
+        )
+
+    # --- the API's blocks ---------------------------------------------------------------------------------------------
+
+    def set_blocks(self, blocks: Mapping[str, IPAMBlock]) -> list[Record]:
+        """Take over the whole of this node's blocks. Returns the records (already applied) of what a block's status
+        knows and this table does not, which must be journalled."""
+        problems: list[str] = []
+        for name, block in self._blocks.items():
+            if name not in blocks:
+                block.desired = None
+        for name, wanted in blocks.items():
+            self._desire(name, wanted, problems)
+        self.problems = tuple(problems)
+        adopted = [record for name in sorted(blocks) for record in self._adopt(name)]
+        self._blocks = {name: block for name, block in self._blocks.items() if not block.is_blank}
+        return adopted
+
+    def _desire(self, name: str, wanted: IPAMBlock, problems: list[str]) -> None:
+        block = self._block(name)
+        block.desired = wanted
+        try:
+            block.network = IPv4Network(wanted.spec.cidr)
+        except ValueError as error:
+            block.network = None
+            problems.append(f"IPAMBlock {name}: spec.cidr: {error}; nothing is allocated from it")
+        block.forget()
+
+    def _adopt(self, name: str) -> list[Record]:
+        """Merge the status of a block seen for the first time: afterwards the API only knows what this agent wrote."""
+        block = self._blocks[name]
+        assert block.desired is not None
+        identity = block.desired.metadata.uid or name
+        if identity in self._seen:
+            return []
+        self._seen.add(identity)
+        status = block.desired.status
+        records: list[Record] = [Sequence(name, status.sequence)] if status.sequence > block.sequence else []
+        records += [
+            Freed(name, freed.address, freed.sequence)
+            for freed in status.freed
+            if self._is_news(block, freed.address) and freed.sequence > block.desired.spec.forgotten
+        ]
+        records += [
+            Allocated(name, allocation)
+            for allocation in status.allocations
+            if self._is_news(block, allocation.address) and key_of(allocation) not in self._by_key
+        ]
+        for record in records:
+            self.apply(record)
+        return records
+
+    @staticmethod
+    def _is_news(block: Block, address: str) -> bool:
+        try:
+            inside = block.network is not None and IPv4Address(address) in block.network
+        except ValueError:
+            return False
+        return inside and address not in block.allocations and address not in block.freed
+
+    def desired(self) -> dict[str, IPAMBlock]:
+        return {name: block.desired for name, block in self._blocks.items() if block.desired is not None}
+
+    def status(self, name: str) -> IPAMBlockStatus:
+        """What the API should say of a block. Raises KeyError."""
+        block = self._blocks[name]
+        return IPAMBlockStatus(
+            allocations=tuple(block.allocations[address] for address in _in_order(block.allocations)),
+            freed=tuple(FreedAddress(address=a, sequence=block.freed[a]) for a in _in_order(block.freed)),
+            sequence=block.sequence,
+            released=self._is_released(block),
+        )
+
+    def _is_released(self, block: Block) -> bool:
+        """Quarantine counts: whoever gets the block next must not give an address that some group still holds."""
+        if block.desired is None or block.desired.spec.state != "Releasing" or block.allocations or block.freed:
+            return False
+        return not any(block.network and IPv4Address(address) in block.network for address in self.held)
+
+    def _block(self, name: str) -> Block:
+        return self._blocks.setdefault(name, Block())
+
+
+def _in_order(addresses: Iterable[str]) -> list[str]:
+    return sorted(addresses, key=IPv4Address)
