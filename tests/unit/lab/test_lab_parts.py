@@ -64,7 +64,7 @@ def test_labs_of_different_names_share_nothing_of_the_machine() -> None:
 
 @pytest.mark.parametrize("wrong", [{"name": "a/b"}, {"name": ""}, {"name": "-x"}, {"nodes": 0}, {"nodes": 61}])
 def test_wrong_settings_say_what_is_allowed(wrong: dict[str, str | int]) -> None:
-    with pytest.raises(LabError, match="at most 31|1 to 60"):
+    with pytest.raises(LabError, match=r"at most 31|1 to 60"):
         Settings(**wrong)  # type: ignore[arg-type]
 
 
