@@ -7,8 +7,8 @@ import pytest
 from manx_core.api.bgp_configuration import BgpGlobals
 from manx_core.api.bgp_peer import Peer
 from manx_core.api.core_v1 import Node, NodeAddress, NodeStatus, ObjectMeta
+from manx_core.api.installation import NodeAddressAutodetection as Method
 from manx_core.api.v1alpha1 import BgpPeer, Interface
-from manx_core.bgp.autodetect import Autodetection
 from manx_core.bgp.nodes import PeerRule, speaker
 from manx_core.selectors.calico import parse
 
@@ -72,20 +72,21 @@ def test_a_nodes_own_as_number_goes_before_everyones(text: str, number: int, pro
 
 
 @pytest.mark.parametrize(
-    ("how", "address"),
+    ("method", "interfaces", "address"),
     [
-        (Autodetection("InternalIP"), "192.0.2.1"),
-        (Autodetection("interface", ("eth1",)), "198.51.100.1"),
-        (Autodetection("interface", ("enp.*", "eth.*")), "192.0.2.1"),
-        (Autodetection("interface", ("docker0",)), "172.17.0.1"),
-        (Autodetection("interface", ("(",)), ""),
-        (Autodetection("skipInterface", ("eth0",)), "198.51.100.1"),
-        (Autodetection("cidrs", ("198.51.100.0/24",)), "198.51.100.1"),
-        (Autodetection("cidrs", ("x", "203.0.113.0/24")), ""),
+        (None, (), "192.0.2.1"),
+        (Method(first_found=True), (), "192.0.2.1"),
+        (Method(kubernetes="NodeInternalIP"), (), "192.0.2.1"),
+        (Method(interface="eth1"), (), ""),
+        (Method(interface="eth1"), ETH, "198.51.100.1"),
+        (Method(skip_interface="eth0"), ETH, "198.51.100.1"),
+        (Method(cidrs=("198.51.100.0/24",)), ETH, "198.51.100.1"),
     ],
 )
-def test_each_way_of_detecting_an_address(how: Autodetection, address: str) -> None:
-    assert speaker(node(), BgpGlobals(), how=how, interfaces=ETH).ipv4 == address
+def test_only_what_needs_the_agents_report_waits_for_it(
+    method: Method | None, interfaces: tuple[Interface, ...], address: str
+) -> None:
+    assert speaker(node(), BgpGlobals(), method=method, interfaces=interfaces).ipv4 == address
 
 
 def test_no_address_is_no_guess() -> None:

@@ -10,15 +10,17 @@ A bad annotation is told, and counts as absent: what it would have replaced goes
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address
 
+from manx_core.api.autodetection import Found, detect_ipv4
 from manx_core.api.bgp_configuration import BgpGlobals, node_as_number
 from manx_core.api.bgp_peer import Peer
 from manx_core.api.core_v1 import Node
 from manx_core.api.fields import Problem
+from manx_core.api.installation import NodeAddressAutodetection
 from manx_core.api.v1alpha1 import BgpPeer, BgpSettings, Interface, MeshNodeSpec
-from manx_core.bgp.autodetect import Autodetection, detect
 from manx_core.selectors.calico import Selector
 
 ADDRESS_ANNOTATION = "projectcalico.org/IPv4Address"
@@ -66,20 +68,21 @@ def speaker(
     node: Node,
     settings: BgpGlobals,
     rules: Iterable[PeerRule] = (),
-    how: Autodetection | None = None,
+    method: NodeAddressAutodetection | None = None,
     interfaces: Iterable[Interface] = (),
 ) -> Speaker:
-    """`settings`: the BGPConfigurations' for this node; `interfaces`: as its agent reported them."""
+    """`settings`: the BGPConfigurations' for this node; `method`: how to find its address (None: firstFound);
+    `interfaces`: as its agent reported them."""
     meta = node.metadata
-    address, bad_address = _address(node, how or Autodetection(), interfaces)
+    address, bad_address = _address(node, method, interfaces)
     as_number, bad_as_number = node_as_number(meta.annotations, settings.as_number)
-    ipv4 = str(address.ip) if address is not None else ""
+    ipv4 = str(address.address) if address is not None else ""
     return Speaker(
         name=meta.name,
         uid=meta.uid,
         ipv4=ipv4,
-        ipv4_network=str(address.network) if address is not None and address.network.prefixlen < 32 else "",
-        ipv6=_internal_ip(node, 6),
+        ipv4_network=str(address.network) if address is not None and address.network is not None else "",
+        ipv6=next(iter(_internal_ips(node, IPv6Address)), ""),
         settings=BgpSettings(
             as_number=as_number,
             mesh_enabled=settings.mesh_enabled,
@@ -93,30 +96,36 @@ def speaker(
 
 
 def _address(
-    node: Node, how: Autodetection, interfaces: Iterable[Interface]
-) -> tuple[IPv4Interface | None, Problem | None]:
+    node: Node, method: NodeAddressAutodetection | None, interfaces: Iterable[Interface]
+) -> tuple[Found | None, Problem | None]:
     """The node's annotation decides; else what is detected."""
-    reported = [(interface.name, interface.addresses) for interface in interfaces]
-    detected = detect(how, _internal_ip(node, 4), reported)
+    detected = _detected(node, method, interfaces)
     text = node.metadata.annotations.get(ADDRESS_ANNOTATION, "")
     if not text:
         return detected, None
     try:
-        return IPv4Interface(text), None
+        found = IPv4Interface(text)
     except ValueError:
         message = f'{text!r} is not allowed; must be an IPv4 address such as "192.0.2.1/24"'
         return detected, Problem(f"metadata.annotations[{ADDRESS_ANNOTATION}]", message)
+    return Found(found.ip, found.network if "/" in text else None), None
 
 
-def _internal_ip(node: Node, version: int) -> str:
-    kind = IPv4Address if version == 4 else IPv6Address
+def _detected(node: Node, method: NodeAddressAutodetection | None, interfaces: Iterable[Interface]) -> Found | None:
+    """By `method`. Before the agent's first report the default one takes the InternalIP, so that a node need not wait
+    for its own agent to be known to the others."""
+    internal = list(_internal_ips(node, IPv4Address))
+    reported = [(interface.name, interface.addresses) for interface in interfaces]
+    if not reported and internal and (method is None or method == NodeAddressAutodetection(first_found=True)):
+        return Found(IPv4Address(internal[0]), None)
+    return detect_ipv4(method, internal, reported)
+
+
+def _internal_ips(node: Node, kind: type[IPv4Address | IPv6Address]) -> Iterable[str]:
     for found in node.status.addresses:
         if found.type == "InternalIP":
-            try:
-                return str(kind(found.address))
-            except ValueError:
-                continue
-    return ""
+            with suppress(ValueError):
+                yield str(kind(found.address))
 
 
 def _peers(node: Node, rules: Iterable[PeerRule]) -> tuple[BgpPeer, ...]:
