@@ -1,0 +1,256 @@
+"""ExaBGP's API process: a relay between ExaBGP, the agent's files and the agent's socket.
+
+Owns: the I/O around `speakerstate`. Must not: judge routes, keep anything on disk but what its successor needs, or
+import more than the standard library and its small siblings: one runs on every node.
+
+ExaBGP starts it, writes events to its standard input and reads commands from its standard output. ExaBGP blocks while
+its pipe to us is full, hold timers and all, so a thread does nothing but read that pipe. The agent may be absent, slow
+or stopped: what is written to it waits in memory, and past a limit the connection is dropped (the next one begins with
+a snapshot). End of input means that ExaBGP is gone, and so are we.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import json
+import os
+import selectors
+import signal
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+
+from manx_agent.bgp import messages
+from manx_agent.bgp.files import DEFAULT_DIRECTORY, Desired, SharedPaths, write_atomically
+from manx_agent.bgp.speakerstate import Note, SpeakerState
+
+TICK_SECONDS = 0.2
+RELOAD_SECONDS = 0.4
+"""Between two attempts at a reload; ExaBGP drops one that comes while updates are pending."""
+CHECK_SECONDS = 10.0
+"""Between two looks at ExaBGP's neighbors when nothing happens."""
+MAX_BACKLOG = 64 * 1024 * 1024
+"""Bytes that may wait for an agent that does not read."""
+RECEIVE_BYTES = 65536
+
+
+class Input:
+    """Standard input, drained by a thread of its own; `fileno` is readable when there are lines."""
+
+    def __init__(self) -> None:
+        self._lines: collections.deque[str] = collections.deque()
+        self.ended = False
+        self._reader, self._writer = socket.socketpair()
+        self._reader.setblocking(False)
+        self._writer.setblocking(False)
+        threading.Thread(target=self._drain, daemon=True).start()
+
+    def fileno(self) -> int:
+        """For the selector."""
+        return self._reader.fileno()
+
+    def take(self) -> list[str]:
+        """The lines that have come."""
+        _swallow(self._reader)
+        lines = []
+        while self._lines:
+            lines.append(self._lines.popleft())
+        return lines
+
+    def _drain(self) -> None:
+        for line in sys.stdin:
+            self._lines.append(line)
+            self._wake()
+        self.ended = True
+        self._wake()
+
+    def _wake(self) -> None:
+        try:
+            self._writer.send(b"x")
+        except BlockingIOError:
+            return  # unread wake-ups wake as well
+
+
+def _swallow(reader: socket.socket) -> None:
+    try:
+        while reader.recv(RECEIVE_BYTES):
+            pass
+    except BlockingIOError:
+        return
+
+
+class AgentLink:
+    """The connection to the agent, while there is one."""
+
+    def __init__(self, path: Path, selector: selectors.BaseSelector) -> None:
+        self._path = path
+        self._selector = selector
+        self._socket: socket.socket | None = None
+        self._backlog = bytearray()
+
+    def connect(self) -> bool:
+        """Tries to connect where there is no connection; true where a new one came about."""
+        if self._socket is not None:
+            return False
+        attempt = socket.socket(socket.AF_UNIX)
+        try:
+            attempt.connect(str(self._path))
+        except OSError:
+            attempt.close()
+            return False
+        attempt.setblocking(False)
+        self._socket = attempt
+        self._selector.register(attempt, selectors.EVENT_READ, "agent")
+        return True
+
+    def send(self, notes: list[Note]) -> None:
+        """Sends what can be sent now, keeps the rest; without a connection forgets it all."""
+        if self._socket is None:
+            return
+        for note in notes:
+            self._backlog += json.dumps(note, separators=(",", ":")).encode() + b"\n"
+        self._flush(self._socket)
+        if len(self._backlog) > MAX_BACKLOG:
+            self._drop()
+
+    def rung(self) -> bool:
+        """Whether the agent sent anything, which always means: look at the files."""
+        if self._socket is None:
+            return False
+        try:
+            heard = bool(self._socket.recv(RECEIVE_BYTES))
+        except BlockingIOError:
+            return False
+        except OSError:
+            heard = False
+        if not heard:
+            self._drop()
+        return heard
+
+    def _flush(self, connection: socket.socket) -> None:
+        try:
+            while self._backlog:
+                del self._backlog[: connection.send(self._backlog[:RECEIVE_BYTES])]
+        except BlockingIOError:
+            return
+        except OSError:
+            self._drop()
+
+    def _drop(self) -> None:
+        if self._socket is not None:
+            self._selector.unregister(self._socket)
+            self._socket.close()
+        self._socket = None
+        self._backlog.clear()
+
+
+class Relay:
+    """The loop."""
+
+    def __init__(self, paths: SharedPaths) -> None:
+        self._paths = paths
+        self._speaker = os.getppid()
+        self._selector = selectors.DefaultSelector()
+        self._input = Input()
+        self._selector.register(self._input, selectors.EVENT_READ, "speaker")
+        self._agent = AgentLink(paths.socket, self._selector)
+        self._state = SpeakerState(_leftover(paths.announced, self._speaker))
+        self._written: frozenset[str] | None = None
+        self._next_reload = 0.0
+        self._next_check = time.monotonic() + CHECK_SECONDS
+
+    def run(self) -> None:
+        """Until ExaBGP is gone."""
+        self._look()
+        while not self._input.ended:
+            for key, _ in self._selector.select(TICK_SECONDS):
+                if key.data == "agent" and self._agent.rung():
+                    self._look()
+            for line in self._input.take():
+                event = messages.parse(line)
+                if event is not None:
+                    self._state.handle(event, time.time())
+            self._ask_for_reload()
+            self._answer()
+
+    def _look(self) -> None:
+        """Reads the desired state; what cannot be read leaves the last one in force."""
+        try:
+            desired = Desired.decode(self._paths.desired.read_text(encoding="ascii"))
+        except (OSError, ValueError) as error:
+            _log(f"cannot read {self._paths.desired}: {error}")
+            return
+        if desired.marker != self._state.desired.marker:
+            self._next_reload = 0.0
+        self._state.want(desired)
+
+    def _ask_for_reload(self) -> None:
+        now = time.monotonic()
+        if self._state.abandoned:
+            _log("ExaBGP has stopped all its neighbors: ending it, to be started again")
+            self._state.abandoned = False
+            os.kill(self._speaker, signal.SIGTERM)
+        elif self._state.reload_due and now >= self._next_reload:
+            self._next_reload = now + RELOAD_SECONDS
+            self._tell_speaker([messages.RELOAD, messages.SHOW_NEIGHBORS])
+        elif now >= self._next_check:
+            self._next_check = now + CHECK_SECONDS
+            self._tell_speaker([messages.SHOW_NEIGHBORS])
+
+    def _answer(self) -> None:
+        if self._agent.connect() and not self._state.learning:
+            self._state.take_notes()
+            self._agent.send(list(self._state.snapshot()))
+        self._remember()
+        self._tell_speaker(self._state.take_commands())
+        self._agent.send(self._state.take_notes())
+
+    def _remember(self) -> None:
+        """Before anything is announced, so that no prefix is unknown to a successor."""
+        announced = self._state.everything_announced()
+        if announced == self._written:
+            return
+        try:
+            write_atomically(
+                self._paths.announced, json.dumps({"speaker": self._speaker, "prefixes": sorted(announced)})
+            )
+            self._written = announced
+        except OSError as error:
+            _log(f"cannot write {self._paths.announced}: {error}")
+
+    def _tell_speaker(self, commands: list[str]) -> None:
+        if commands:
+            sys.stdout.write("".join(f"{command}\n" for command in commands))
+            sys.stdout.flush()
+
+
+def _leftover(path: Path, speaker: int) -> frozenset[str]:
+    """What a former relay of the same ExaBGP left; nothing where ExaBGP has been restarted since."""
+    try:
+        left = json.loads(path.read_text(encoding="ascii"))
+        return frozenset(left["prefixes"]) if left["speaker"] == speaker else frozenset()
+    except (OSError, ValueError, KeyError, TypeError):
+        return frozenset()
+
+
+def _log(text: str) -> None:
+    print(f"manx relay: {text}", file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    """Parses `--dir` and runs."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--dir", type=Path, default=Path(DEFAULT_DIRECTORY))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        Relay(SharedPaths(parser.parse_args().dir)).run()
+    except BrokenPipeError:
+        os._exit(0)  # ExaBGP is gone; flushing standard output at exit would fail once more
+
+
+if __name__ == "__main__":
+    main()
