@@ -1,0 +1,196 @@
+"""Address groups: their members from pods, their chunks, and the nodes that need them.
+
+Owns: which pods are in which group, and every AddressGroup object. Must not: know policies beyond "so many programs use
+this group", or nodes beyond "so many reasons on this node".
+
+A group that nothing uses any more goes only with the next drain, so that one that is used again in the same batch keeps
+its chunks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from manx_core.api.v1alpha1 import AddressGroup, AddressGroupSpec
+from manx_core.policy import GroupDef, NamedPort, PodKey
+from manx_core.selectors import Change, IncrementalIndex
+from manx_operator.model.chunks import Chunks
+from manx_operator.model.types import DesiredObject, Key, Span
+
+
+class _Group:
+    """A group in use."""
+
+    __slots__ = ("chunks", "counts", "definition", "span", "users")
+
+    def __init__(self, definition: GroupDef, placed: Mapping[int, Iterable[str]] | None) -> None:
+        self.definition = definition
+        self.users = 0
+        self.span = Span()
+        self.counts: dict[str, int] = {}
+        """Member → how many pods have it: for a moment, two may."""
+        self.chunks = Chunks(placed)
+
+
+Facts = tuple[tuple[str, ...], tuple[NamedPort, ...]]
+"""What a pod adds to groups: its addresses and named ports."""
+
+
+class GroupTable:
+    """All groups. Pods are known with the labels of `manx_core.policy.item_labels`."""
+
+    def __init__(self) -> None:
+        self._groups: dict[str, _Group] = {}
+        self._index: IncrementalIndex[PodKey, str] = IncrementalIndex()
+        self._facts: dict[PodKey, Facts] = {}
+        self._placed: dict[str, dict[int, tuple[str, ...]]] = {}
+        self._dirty: set[str] = set()
+
+    # --- what exists already
+
+    def adopt(self, objects: Iterable[AddressGroup]) -> None:
+        """Take over the placement of these chunks, for groups that come into use before the first drain."""
+        for chunk in objects:
+            if chunk.metadata.name == _chunk_name(chunk.spec.group, chunk.spec.chunk):
+                self._placed.setdefault(chunk.spec.group, {})[chunk.spec.chunk] = chunk.spec.members
+
+    # --- pods
+
+    def set_labels(self, pod: PodKey, labels: Mapping[str, str]) -> None:
+        self._move(self._index.set_item(pod, labels))
+
+    def set_facts(self, pod: PodKey, addresses: tuple[str, ...], ports: tuple[NamedPort, ...]) -> None:
+        """What the pod adds to each group that it is in."""
+        old, new = self._facts.get(pod, ((), ())), (addresses, ports)
+        if old == new:
+            return
+        self._facts[pod] = new
+        for group in map(self._groups.__getitem__, self._index.selectors_of(pod)):
+            self._exchange(group, group.definition.members_of(*old), group.definition.members_of(*new))
+
+    def remove_pod(self, pod: PodKey) -> None:
+        self._move(self._index.remove_item(pod))
+        self._facts.pop(pod, None)
+
+    # --- use
+
+    def acquire(self, definition: GroupDef) -> None:
+        """One program more uses the group."""
+        group_id = definition.id
+        group = self._groups.get(group_id)
+        if group is None:
+            group = _Group(definition, _without_gap(self._placed.get(group_id, {})))
+            self._groups[group_id] = group
+            self._dirty.add(group_id)
+            self._move(self._index.set_selector(group_id, definition.scope.flat()))
+        group.users += 1
+
+    def release(self, group_id: str) -> None:
+        """One program less uses the group."""
+        self._groups[group_id].users -= 1
+        self._dirty.add(group_id)
+
+    def need(self, group_id: str, node: str) -> None:
+        """One reason more for the group to be on the node."""
+        group = self._groups[group_id]
+        if group.span.add(node):
+            self._touch_all(group)
+
+    def unneed(self, group_id: str, node: str) -> None:
+        """One reason less for the group to be on the node."""
+        group = self._groups[group_id]
+        if group.span.drop(node):
+            self._touch_all(group)
+
+    # --- what comes of it
+
+    def drain(self) -> set[Key]:
+        """The chunks that may have changed since the last drain."""
+        self._placed.clear()
+        changed = {
+            _key(group_id, number) for group_id in self._dirty for number in self._groups[group_id].chunks.settle()
+        }
+        for group_id in [group_id for group_id in self._dirty if not self._groups[group_id].users]:
+            group = self._groups.pop(group_id)
+            self._index.remove_selector(group_id)
+            changed.update(_key(group_id, number) for number in range(len(group.chunks)))
+        self._dirty.clear()
+        return changed
+
+    def desired(self, name: str) -> DesiredObject | None:
+        """None where no node needs the group, and for a chunk that there is not."""
+        group_id, _, number = name.rpartition("-")
+        group = self._groups.get(group_id)
+        if group is None or not group.span or not number.isdecimal() or int(number) >= len(group.chunks):
+            return None
+        return DesiredObject("AddressGroup", name, _spec(group_id, group, int(number)), frozenset(group.span))
+
+    def keys(self) -> set[Key]:
+        return {
+            _key(group_id, number)
+            for group_id, group in self._groups.items()
+            if group.span
+            for number in range(len(group.chunks))
+        }
+
+    # --- members
+
+    def _move(self, changes: list[Change[str, PodKey]]) -> None:
+        for group_id, pod, joined in changes:
+            facts = self._facts.get(pod)
+            if facts is None:
+                continue
+            group = self._groups[group_id]
+            members = group.definition.members_of(*facts)
+            self._exchange(group, () if joined else members, members if joined else ())
+
+    def _exchange(self, group: _Group, old: Iterable[str], new: Iterable[str]) -> None:
+        """New ones first: what is in both does not move."""
+        for member in new:
+            count = group.counts.get(member, 0)
+            group.counts[member] = count + 1
+            if not count:
+                group.chunks.add(member)
+        for member in old:
+            self._drop(group, member)
+        if group.chunks.touched:
+            self._dirty.add(group.definition.id)
+
+    def _drop(self, group: _Group, member: str) -> None:
+        group.counts[member] -= 1
+        if not group.counts[member]:
+            del group.counts[member]
+            group.chunks.remove(member)
+
+    def _touch_all(self, group: _Group) -> None:
+        group.chunks.touched.update(range(len(group.chunks)))
+        self._dirty.add(group.definition.id)
+
+
+def _spec(group_id: str, group: _Group, number: int) -> AddressGroupSpec:
+    first = number == 0
+    return AddressGroupSpec(
+        epoch=0,
+        group=group_id,
+        chunk=number,
+        chunks=len(group.chunks) if first else 0,
+        type=group.definition.type,
+        members=group.chunks.members(number),
+        selector=group.definition.selector if first else "",
+    )
+
+
+def _without_gap(placed: dict[int, tuple[str, ...]]) -> dict[int, tuple[str, ...]]:
+    """The chunks up to the first that is missing: what lies beyond it was never complete."""
+    kept: dict[int, tuple[str, ...]] = {}
+    while len(kept) in placed:
+        kept[len(kept)] = placed[len(kept)]
+    return kept
+
+
+def _key(group_id: str, number: int) -> Key:
+    return ("AddressGroup", _chunk_name(group_id, number))
+
+
+def _chunk_name(group_id: str, number: int) -> str:
+    return f"{group_id}-{number}"

@@ -1,0 +1,75 @@
+"""What the model hands out, and the counted sets that it is made of.
+
+Owns: the frozen values of the model's interface, and `Span`.
+Must not: know how any of it comes about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from manx_core.api.v1alpha1 import AddressGroupSpec, PolicyClassSpec, PolicyProgramSpec
+from manx_core.policy import PolicyKey
+
+Kind = Literal["PolicyClass", "PolicyProgram", "AddressGroup"]
+Key = tuple[Kind, str]
+"""A kind and an object's name."""
+ObjectSpec = PolicyClassSpec | PolicyProgramSpec | AddressGroupSpec
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredObject:
+    """An object that shall exist."""
+
+    kind: Kind
+    name: str
+    spec: ObjectSpec
+    """With epoch 0: the writer knows the real one."""
+    nodes: frozenset[str]
+    """The nodes that need it now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Where the model may differ from what it was at the drain before. It may name more than really differs."""
+
+    objects: frozenset[Key] = frozenset()
+    nodes: frozenset[str] = frozenset()
+    """Nodes whose endpoints may differ."""
+    policies: frozenset[PolicyKey] = frozenset()
+    """Policies whose problems differ."""
+
+    def __bool__(self) -> bool:
+        return bool(self.objects or self.nodes or self.policies)
+
+
+class Span:
+    """The nodes that need something, each with the number of reasons."""
+
+    __slots__ = ("_reasons",)
+
+    def __init__(self) -> None:
+        self._reasons: dict[str, int] = {}
+
+    def add(self, node: str) -> bool:
+        """One reason more; whether it is the first."""
+        reasons = self._reasons.get(node, 0)
+        self._reasons[node] = reasons + 1
+        return not reasons
+
+    def drop(self, node: str) -> bool:
+        """One reason less; whether it was the last. There must have been one."""
+        reasons = self._reasons[node] - 1
+        if reasons:
+            self._reasons[node] = reasons
+        else:
+            del self._reasons[node]
+        return not reasons
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._reasons)
+
+    def __len__(self) -> int:
+        return len(self._reasons)

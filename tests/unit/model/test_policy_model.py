@@ -1,0 +1,191 @@
+"""The model's results depend on its inputs as they are now, and what it reports as changed is what changed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from manx_core.api.core_v1 import NetworkPolicy, ObjectMeta
+from manx_core.api.v1alpha1 import AddressGroup, AddressGroupSpec, PolicyClass, PolicyClassSpec, PolicyProgram
+from manx_operator.model import DesiredObject, Key, PolicyModel, chunks
+from model_oracle import Inputs, expected, outcome_of
+from policy_cases import (
+    NAMESPACES,
+    POD_NAMES,
+    address_of,
+    any_spec_strategy,
+    labels_strategy,
+    namespace,
+    pod_strategy,
+)
+
+PODS = [(ns, name) for ns in NAMESPACES for name in POD_NAMES]
+POLICIES = [(ns, f"p{number}") for ns in NAMESPACES for number in range(2)]
+
+
+class Harness:
+    """A model, what it was fed, and a mirror that believes only what drains report."""
+
+    def __init__(self) -> None:
+        self.inputs = Inputs()
+        self.model = PolicyModel()
+        self.objects: dict[Key, DesiredObject] = {}
+        self.endpoints: dict[str, object] = {}
+
+    def drain(self) -> None:
+        changes = self.model.drain()
+        for key in changes.objects:
+            found = self.model.desired(*key)
+            self.objects.pop(key, None)
+            if found is not None:
+                self.objects[key] = found
+        for node in changes.nodes:
+            self.endpoints.pop(node, None)
+            if self.model.endpoints(node):
+                self.endpoints[node] = self.model.endpoints(node)
+        assert self.objects.keys() == self.model.all_keys()
+        assert all(self.model.desired(*key) == found for key, found in self.objects.items())
+        assert self.endpoints == {node: self.model.endpoints(node) for node in self.model.nodes()}
+        assert outcome_of(self.model) == expected(self.inputs)
+        assert not self.model.drain()
+
+    def set_pod(self, draw: st.DrawFn) -> None:
+        key = draw(st.sampled_from(PODS))
+        self.inputs.pods[key] = draw(pod_strategy(*key))
+        self.model.set_pod(key, self.inputs.pods[key])
+
+    def remove_pod(self, draw: st.DrawFn) -> None:
+        self._remove_pod(draw(st.sampled_from(PODS)))
+
+    def _remove_pod(self, key: tuple[str, str]) -> None:
+        self.inputs.pods.pop(key, None)
+        self.model.set_pod(key, None)
+
+    def set_addresses(self, draw: st.DrawFn) -> None:
+        key, uid = draw(st.sampled_from(PODS)), draw(st.sampled_from(("u1", "u2")))
+        own = address_of(key)
+        self._set_addresses(key, uid, draw(st.sampled_from(((own,), (own,), (own, f"1{own}"), ()))))
+
+    def _set_addresses(self, key: tuple[str, str], uid: str, addresses: tuple[str, ...]) -> None:
+        self.inputs.addresses[key, uid] = addresses
+        self.model.set_addresses(key, uid, addresses)
+
+    def set_namespace(self, draw: st.DrawFn) -> None:
+        name = draw(st.sampled_from(NAMESPACES))
+        self.inputs.namespaces[name] = namespace(name, draw(labels_strategy))
+        self.model.set_namespace(name, self.inputs.namespaces[name])
+
+    def remove_namespace(self, draw: st.DrawFn) -> None:
+        self._remove_namespace(draw(st.sampled_from(NAMESPACES)))
+
+    def _remove_namespace(self, name: str) -> None:
+        self.inputs.namespaces.pop(name, None)
+        self.model.set_namespace(name, None)
+
+    def set_policy(self, draw: st.DrawFn) -> None:
+        key, uid = draw(st.sampled_from(POLICIES)), draw(st.sampled_from(("u1", "u1", "u2")))
+        meta = ObjectMeta(namespace=key[0], name=key[1], uid=uid)
+        policy = NetworkPolicy(metadata=meta, spec=draw(any_spec_strategy))
+        self.inputs.set_policy(key, policy)
+        self.model.set_policy(key, policy)
+
+    def remove_policy(self, draw: st.DrawFn) -> None:
+        self._remove_policy(draw(st.sampled_from(POLICIES)))
+
+    def _remove_policy(self, key: tuple[str, str]) -> None:
+        self.inputs.set_policy(key, None)
+        self.model.set_policy(key, None)
+
+    def restart(self, draw: st.DrawFn) -> None:
+        """Another operator takes over from the objects that exist: it finds nothing to write."""
+        self.drain()
+        before, lost = dict(self.objects), bool(self.inputs.kept)
+        self.model = PolicyModel()
+        self.model.adopt(as_object(found) for found in before.values())
+        self.model.adopt([leftover()])
+        self.inputs.forget_history()
+        feeds = feeds_of(self.inputs, self.model)
+        random.Random(draw(st.integers(0, 9))).shuffle(feeds)
+        for feed in feeds:
+            feed()
+        changes = self.model.drain()
+        assert changes.objects >= {*before, *self.model.all_keys(), ("PolicyClass", "pc-leftover")}
+        assert changes.nodes == self.model.nodes()
+        self.objects = {key: found for key in changes.objects if (found := self.model.desired(*key))}
+        assert lost or self.objects == before
+        self.drain()
+
+    def tear_down(self) -> None:
+        for name in NAMESPACES:
+            self._remove_namespace(name)
+        self.drain()
+        for policy in POLICIES:
+            self._remove_policy(policy)
+        self.drain()
+        for pod in PODS:
+            self._remove_pod(pod)
+            for uid in ("u1", "u2"):
+                self._set_addresses(pod, uid, ())
+        self.drain()
+        assert not self.objects
+        assert not self.endpoints
+        assert not leftovers(self.model)
+
+
+def as_object(found: DesiredObject) -> PolicyClass | PolicyProgram | AddressGroup:
+    meta = ObjectMeta(name=found.name)
+    if isinstance(found.spec, AddressGroupSpec):
+        return AddressGroup(metadata=meta, spec=found.spec)
+    if isinstance(found.spec, PolicyClassSpec):
+        return PolicyClass(metadata=meta, spec=found.spec)
+    return PolicyProgram(metadata=meta, spec=found.spec)
+
+
+def leftover() -> PolicyClass:
+    return PolicyClass(metadata=ObjectMeta(name="pc-leftover"), spec=PolicyClassSpec(epoch=1))
+
+
+def feeds_of(inputs: Inputs, model: PolicyModel) -> list[Callable[[], None]]:
+    """Every input, as a call that feeds it."""
+    feeds: list[Callable[[], None]] = []
+    feeds += [lambda n=name, o=found: model.set_namespace(n, o) for name, found in inputs.namespaces.items()]  # type: ignore[misc]
+    feeds += [lambda k=key, o=pod: model.set_pod(k, o) for key, pod in inputs.pods.items()]  # type: ignore[misc]
+    feeds += [lambda k=key, o=policy: model.set_policy(k, o) for key, policy in inputs.policies.items()]  # type: ignore[misc]
+    feeds += [
+        lambda k=key, u=uid, a=held: model.set_addresses(k, u, a)  # type: ignore[misc]
+        for (key, uid), held in inputs.addresses.items()
+    ]
+    return feeds
+
+
+def leftovers(owner: object, path: str = "model") -> list[str]:
+    """The containers anywhere in the model's tables that are not empty."""
+    found = []
+    for name, value in vars(owner).items():
+        if type(value).__module__.startswith("manx_") and hasattr(value, "__dict__"):
+            found += leftovers(value, f"{path}.{name}")
+        elif isinstance(value, (dict, set)) and value:
+            found.append(f"{path}.{name}")
+    return found
+
+
+STEPS = [name for name in vars(Harness) if name.startswith(("set_", "remove_", "restart"))]
+WEIGHTED = ["set_pod", "set_pod", "set_policy", "set_policy", "set_addresses", "set_addresses", *STEPS]
+
+
+@settings(max_examples=250, deadline=None)
+@given(st.data())
+def test_results_depend_on_the_inputs_as_they_are(data: st.DataObject) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chunks, "CHUNK_SIZE", 2)
+        harness = Harness()
+        for step in data.draw(st.lists(st.tuples(st.sampled_from(WEIGHTED), st.booleans()), max_size=40)):
+            getattr(harness, step[0])(data.draw)
+            if step[1]:
+                harness.drain()
+        harness.drain()
+        harness.tear_down()
