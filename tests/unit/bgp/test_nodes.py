@@ -90,7 +90,7 @@ def test_only_what_needs_the_agents_report_waits_for_it(
 
 
 def test_no_address_is_no_guess() -> None:
-    found = speaker(node(ip=""), BgpGlobals(), interfaces=ETH)
+    found = speaker(node(ip=""), BgpGlobals())
     assert (found.ipv4, found.settings.router_id) == ("", "")
 
 
