@@ -1,0 +1,97 @@
+"""The names that Manx's objects have in the kernel.
+
+Owns: every chain's, set's and interface prefix's name. Must not: be bypassed; a name spelt elsewhere would not be
+recognised as ours after a crash.
+
+All names start with `manx-`; whatever starts so is ours, to change and to remove. A chain's name has at most 28
+characters (XT_EXTENSION_MAXNAMELEN less the NUL), a set's at most 31 (IPSET_MAXNAMELEN). Names are made of the 20
+characters of hash that ids of classes and groups carry, so that they can be found by hand; other ids are hashed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from functools import lru_cache
+
+from manx_core.api.v1alpha1 import OPEN_CLASS
+
+PREFIX = "manx-"
+POD_INTERFACES = "mnx+"
+"""Matches every pod's interface, in iptables' notation."""
+
+RAW = "manx-raw"
+FORWARD = "manx-forward"
+FROM = "manx-from"
+ARRIVE = "manx-arrive"
+TO = "manx-to"
+INBOUND = "manx-in"
+NAT = "manx-nat"
+
+ENDPOINTS = "manx-endpoints"
+"""Every endpoint in force, as (address, interface)."""
+POOLS = "manx-pools"
+NAT_POOLS = "manx-nat"
+CLASS_SETS = "manx-c-"
+
+_HASHED_ID = re.compile(r"(?:pc|ag)-([0-9a-z]{20})")
+
+
+@lru_cache(maxsize=65536)
+def short(identifier: str) -> str:
+    """At most 20 characters that stand for an object's name: the hash that the name carries, or one made of it."""
+    if identifier == OPEN_CLASS:
+        return identifier
+    hashed = _HASHED_ID.fullmatch(identifier)
+    return hashed[1] if hashed else digest(identifier)
+
+
+def digest(text: str) -> str:
+    """20 hexadecimal digits of BLAKE2b."""
+    return hashlib.blake2b(text.encode(), digest_size=10).hexdigest()
+
+
+def class_set(name: str) -> str:
+    """The set of (address, interface) of the endpoints in a class."""
+    return CLASS_SETS + short(name)
+
+
+def class_egress(name: str) -> str:
+    return f"manx-ce-{short(name)}"
+
+
+def class_ingress(name: str) -> str:
+    return f"manx-ci-{short(name)}"
+
+
+def program_egress(name: str) -> str:
+    return f"manx-pe-{short(name)}"
+
+
+def program_ingress(name: str) -> str:
+    return f"manx-pi-{short(name)}"
+
+
+def address_group(group: str) -> str:
+    """The set of a group of type Addresses."""
+    return f"manx-g-{short(group)}"
+
+
+def port_group(group: str) -> str:
+    """The set of a group of type AddressPorts."""
+    return f"manx-p-{short(group)}"
+
+
+def networks(members: frozenset[str]) -> str:
+    """The set of some networks: named after its contents, so that it never changes."""
+    return f"manx-n-{digest(' '.join(sorted(members)))}"
+
+
+def temporary(set_name: str) -> str:
+    """The set in which the given set is built anew, to be swapped with it."""
+    return f"manx-t-{digest(set_name)}"
+
+
+def is_endpoint_set(set_name: str) -> bool:
+    """Whether a set's members are local endpoints, as opposed to addresses that rules refer to."""
+    return set_name == ENDPOINTS or set_name.startswith(CLASS_SETS)

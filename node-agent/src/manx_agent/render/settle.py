@@ -1,0 +1,208 @@
+"""What is in force: the view, as far as everything that it refers to has arrived.
+
+Owns: holding the old state while something is missing, for up to 10 s, and closing after that.
+Must not: know iptables, or read a clock (the time is an argument).
+
+A watch gives no order across objects: a class may name a policy, and a policy a group, that come a moment later. Per
+missing object the time since when it is missing is kept. Until `HOLD` seconds have gone by,
+
+- a policy with a missing group stays as it was before, with the groups of then;
+- a class with a missing policy, or with a new policy that lacks a group, stays as it was before;
+- an endpoint whose class is missing, or not to be had, stays in the class it was in before.
+
+After that a policy goes into force without its groups (`rules` sees to it that this opens nothing), and a class with a
+missing policy is no longer in force: its endpoints are closed. What has no state of before is closed from the start.
+An endpoint of which it is not said what class it has is closed at once: nothing is on its way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from manx_agent.model import LocalEndpoint, PolicyView
+from manx_core.api.v1alpha1 import OPEN_CLASS, PolicyProgramSpec
+
+HOLD = 10.0
+"""Seconds for which an old state is held for what has not arrived."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A policy in force."""
+
+    spec: PolicyProgramSpec
+    groups: frozenset[str]
+    """Ids of the groups that its rules refer to."""
+    lacking: frozenset[str] = frozenset()
+    """Those that it must do without."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What is to be in force in the kernel."""
+
+    endpoints: Mapping[str, tuple[LocalEndpoint, str]] = field(default_factory=dict)
+    """container_id → endpoint and its class. Closed endpoints are absent."""
+    classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Classes that have, or are to have, an endpoint here → policies. Without "open"."""
+    policies: Mapping[str, Policy] = field(default_factory=dict)
+    """Those of the classes."""
+    groups: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Those of the policies."""
+    group_types: Mapping[str, str] = field(default_factory=dict)
+    since: Mapping[str, float] = field(default_factory=dict)
+    """Missing object → when that was first seen, in seconds of the caller's clock."""
+    closed: frozenset[str] = frozenset()
+    """container_ids of endpoints not in force."""
+    awaited: frozenset[str] = frozenset()
+    """container_ids of those among `closed`, or held in an old class, for which something may still come in time."""
+
+    def deadline(self, now: float) -> float | None:
+        """When the next hold runs out, unless nothing is held."""
+        return min((since + HOLD for since in self.since.values() if since + HOLD > now), default=None)
+
+
+def references(spec: PolicyProgramSpec) -> frozenset[str]:
+    """The ids of all groups that a policy's rules refer to."""
+    rules = (*spec.ingress, *spec.egress)
+    return frozenset(group for rule in rules for group in (rule.peer_group, rule.port_group) if group)
+
+
+def settle(view: PolicyView, before: Settled, now: float) -> Settled:
+    """Decides what is in force, given what was before. `now` in seconds, of a clock that never goes back."""
+    return _Settling(view, before, now).run()
+
+
+_Causes = frozenset[str]
+_NONE: _Causes = frozenset()
+
+
+class _Settling:
+    """One run of `settle`. Methods named for a kind return it as in force, or None and what is missing for it."""
+
+    def __init__(self, view: PolicyView, before: Settled, now: float) -> None:
+        self.view = view
+        self.before = before
+        self.now = now
+        self.since: dict[str, float] = {}
+        self.known: dict[str, tuple[Policy | None, _Causes]] = {}
+        self.classes: dict[str, tuple[str, ...]] = {}
+        self.policies: dict[str, Policy] = {}
+
+    def run(self) -> Settled:
+        view = self.view
+        refused = {name: self._class(name) for name in self._wanted()}
+        endpoints, awaited = self._endpoints(refused)
+        needed = {group for policy in self.policies.values() for group in policy.groups - policy.lacking}
+        return Settled(
+            endpoints=endpoints,
+            classes=self.classes,
+            policies=self.policies,
+            groups={group: self._group(group) for group in needed},
+            group_types={group: self._type(group) for group in needed},
+            since=self.since,
+            closed=frozenset(view.endpoints) - endpoints.keys(),
+            awaited=awaited,
+        )
+
+    def _wanted(self) -> Iterable[str]:
+        """The classes of pods on this node, whether they have come yet or not. The view may hold others."""
+        return sorted(set(self.view.class_of.values()) - {OPEN_CLASS, ""})
+
+    def _endpoints(self, refused: Mapping[str, _Causes]) -> tuple[dict[str, tuple[LocalEndpoint, str]], _Causes]:
+        settled = {}
+        awaited = set()
+        for identity, endpoint in self.view.endpoints.items():
+            wanted = self.view.class_of.get((endpoint.namespace, endpoint.name, endpoint.uid), "")
+            if wanted == OPEN_CLASS or wanted in self.classes:
+                settled[identity] = (endpoint, wanted)
+            elif wanted and self._in_time(refused[wanted]):
+                awaited.add(identity)
+                self._hold_endpoint(identity, endpoint, refused, settled)
+        return settled, frozenset(awaited)
+
+    def _hold_endpoint(
+        self,
+        identity: str,
+        endpoint: LocalEndpoint,
+        refused: Mapping[str, _Causes],
+        settled: dict[str, tuple[LocalEndpoint, str]],
+    ) -> None:
+        _, old = self.before.endpoints.get(identity, (endpoint, ""))
+        if not old or refused.get(old):
+            return
+        if old != OPEN_CLASS and old not in self.classes:
+            self._keep_class(old)
+        settled[identity] = (endpoint, old)
+
+    def _class(self, name: str) -> _Causes:
+        """Puts a class in force, and returns nothing; or what is missing for it."""
+        listed = self.view.classes.get(name)
+        if listed is None:
+            causes = self._miss(name)
+        else:
+            found = {policy: self._policy(policy) for policy in listed}
+            causes = _NONE.union(*(missing for policy, missing in found.values() if policy is None))
+            if not causes:
+                self._enforce(name, listed, {key: policy for key, (policy, _) in found.items() if policy})
+                return _NONE
+        if name in self.before.classes and self._in_time(causes):
+            self._keep_class(name)
+            return _NONE
+        return causes
+
+    def _keep_class(self, name: str) -> None:
+        listed = self.before.classes[name]
+        kept = {policy: self._policy_now(policy) or self._keep_policy(policy) for policy in listed}
+        self._enforce(name, listed, kept)
+
+    def _enforce(self, name: str, listed: tuple[str, ...], policies: Mapping[str, Policy]) -> None:
+        self.classes[name] = listed
+        self.policies.update(policies)
+
+    def _policy_now(self, name: str) -> Policy | None:
+        """The policy as the view has it. One that the view lacks is not missing for that: an old class asks."""
+        return self._policy(name)[0] if name in self.view.programs else None
+
+    def _policy(self, name: str) -> tuple[Policy | None, _Causes]:
+        if name not in self.known:
+            self.known[name] = self._decide_policy(name)
+        return self.known[name]
+
+    def _decide_policy(self, name: str) -> tuple[Policy | None, _Causes]:
+        old = self.before.policies.get(name)
+        spec = self.view.programs.get(name)
+        if spec is None:
+            causes = self._miss(name)
+            return (self._keep_policy(name) if old and self._in_time(causes) else None), causes
+        groups = old.groups if old and old.spec is spec else references(spec)
+        lacking = frozenset(group for group in groups if group not in self.view.groups)
+        causes = _NONE.union(*(self._miss(group) for group in lacking))
+        if lacking and self._in_time(causes):
+            return (self._keep_policy(name) if old else None), causes
+        if old and old.spec is spec and old.lacking == lacking:
+            return old, _NONE
+        return Policy(spec, groups, lacking), _NONE
+
+    def _keep_policy(self, name: str) -> Policy:
+        old = self.before.policies[name]
+        lacking = frozenset(
+            group for group in old.groups if group not in self.view.groups and group not in self.before.groups
+        )
+        return old if lacking == old.lacking else Policy(old.spec, old.groups, lacking)
+
+    def _group(self, name: str) -> frozenset[str]:
+        return self.view.groups[name] if name in self.view.groups else self.before.groups[name]
+
+    def _type(self, name: str) -> str:
+        known = self.view.group_types if name in self.view.groups else self.before.group_types
+        return known.get(name, "Addresses")
+
+    def _miss(self, name: str) -> _Causes:
+        self.since.setdefault(name, self.before.since.get(name, self.now))
+        return frozenset((name,))
+
+    def _in_time(self, causes: _Causes) -> bool:
+        """Whether all that is missing may still come in time."""
+        return all(self.now - self.since[cause] < HOLD for cause in causes)
