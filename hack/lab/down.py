@@ -81,8 +81,8 @@ def members_of(namespaces: set[int]) -> set[int]:
 
 def _remove_unfinished() -> None:
     """Remove what a killed command left half made in the cache: its name carries the pid of whoever was making it."""
-    for path in [*CACHE.glob("*/.*-*"), *CACHE.glob("*/*.part")]:
-        maker = path.name.removesuffix(".part").rpartition("-")[2]
+    for path in CACHE.glob("*/.*-*"):
+        maker = path.name.rpartition("-")[2]
         if maker.isdigit() and Path(f"/proc/{maker}").exists():
             continue
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import platform
 import tarfile
 from dataclasses import dataclass, field
@@ -85,7 +86,7 @@ def _archive(image: Scratch) -> Path:
     path = CACHE / "images" / f"{short}-{image.digest()}.tar"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(".part")
+        unfinished = path.parent / f".{short}-{os.getpid()}"
         write_archive(image, unfinished)
         unfinished.rename(path)
     return path

@@ -5,6 +5,7 @@ whatever happens.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -24,14 +25,17 @@ GLOBAL_SYSCTLS = ("vm/overcommit_memory", "kernel/panic", "net/netfilter/nf_conn
 
 
 def host_state() -> dict[str, object]:
-    """What a lab must not change on its host."""
+    """What a lab must not change on its host. Network namespaces that others name, and their links, are theirs."""
     sysctls = {name: Path("/proc/sys", name) for name in GLOBAL_SYSCTLS}
+    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     return {
-        "mounts": Path("/proc/self/mountinfo").read_text(),
-        "links": sorted(os.listdir("/sys/class/net")),
+        "mounts": sorted(path for path in mounts if not re.match(r"/run/netns(/(?!cni-)|$)", path)),
+        "links": sorted(
+            name for name in os.listdir("/sys/class/net") if re.match(r"to-|br|eth|veth[0-9a-f]{8}|cni", name)
+        ),
         "routes": Path("/proc/net/route").read_text(),
         "sysctls": {name: path.read_text() for name, path in sysctls.items() if path.exists()},
-        "files": [path.exists() for path in map(Path, ("/etc/cni", "/opt/cni", "/var/lib/kubelet", "/run/netns"))],
+        "files": [path.exists() for path in map(Path, ("/etc/cni", "/opt/cni", "/var/lib/kubelet"))],
     }
 
 
