@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from lab.binaries import compile_go, find_go
+from lab.image import compile_cni
 from lab.install import CUSTOM_RESOURCES, OPERATOR_MANIFEST
 from lab.kubectl import Kubectl
 from lab.machines import Daemon, Machines
@@ -55,12 +55,10 @@ def _is_workload(document: dict[str, Any]) -> bool:
 
 
 def _install_cni(machines: Machines) -> None:
-    if not any((CHECKOUT / "cni").glob("*.go")):
-        return
-    built = machines.settings.state / "manx-cni"
-    compile_go(find_go(), CHECKOUT / "cni", ".", built, "-s -w")
+    built = machines.settings.state / "cni"
+    compile_cni(built)
     for name in machines.settings.node_names:
-        machines.exec(name, ["cp", built, "/opt/cni/bin/manx"])
+        machines.exec(name, ["cp", built / "manx", built / "portmap", "/opt/cni/bin/"])
 
 
 def restart(machines: Machines, names: Sequence[str]) -> list[Daemon]:

@@ -18,11 +18,13 @@ from pathlib import Path
 
 from lab.binaries import compile_go, find_go
 from lab.run import LabError, run
-from lab.settings import CACHE, CHECKOUT
+from lab.settings import CACHE, CHECKOUT, DEFAULT_IMAGE
 
 PYTHON = "3.11"  # the interpreter of both bases: compiled packages must match it
 DIST = CHECKOUT / "dist"
+VERSION = DEFAULT_IMAGE.rpartition(":")[2]
 LOCK = CHECKOUT / "requirements-runtime.lock"
+PORTMAP = "github.com/containernetworking/plugins/plugins/meta/portmap"
 BASE_PACKAGES = "python3,iptables,ipset,conntrack,iproute2"
 SLIM = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "info", "locale", "lintian")]
 PRIVATE = ("unshare", "--mount", "--propagation", "private", "--")
@@ -71,7 +73,7 @@ def collect() -> None:
     change.
     """
     _collect_site()
-    _collect_cni()
+    compile_cni(DIST / "cni")
 
 
 def _collect_site() -> None:
@@ -102,11 +104,14 @@ def _use_python_on_path(script: Path) -> None:
         script.write_text("\n".join(["#!/usr/bin/env python3", *lines[1:]]))
 
 
-def _collect_cni() -> None:
-    """Compile the CNI executable; a compiler that finds nothing new leaves the file, and so the layer, as it was."""
-    (DIST / "cni").mkdir(parents=True, exist_ok=True)
-    if any((CHECKOUT / "cni").glob("*.go")):
-        compile_go(find_go(), CHECKOUT / "cni", ".", DIST / "cni/manx", "-s -w -buildid=")
+def compile_cni(directory: Path) -> None:
+    """Compile the CNI executables; a compiler that finds nothing new leaves the files, and so the layer, as they
+    were.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    go, ldflags = find_go(), f"-s -w -buildid= -X main.release={VERSION}"
+    compile_go(go, CHECKOUT / "cni", ".", directory / "manx", ldflags)
+    compile_go(go, CHECKOUT / "cni", PORTMAP, directory / "portmap", ldflags)
 
 
 def _base_image() -> str:

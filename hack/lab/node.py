@@ -63,8 +63,7 @@ def _copy_loopback_plugin(machines: Machines, node: str) -> None:
     if not (CNI_PLUGINS / "loopback").exists():
         raise LabError(f"{CNI_PLUGINS / 'loopback'} is missing: apt-get install containernetworking-plugins")
     machines.exec(node, ["mkdir", "-p", "/opt/cni/bin", "/etc/cni/net.d"])
-    for plugin in ("loopback", "portmap"):
-        machines.exec(node, ["cp", CNI_PLUGINS / plugin, "/opt/cni/bin/"])
+    machines.exec(node, ["cp", CNI_PLUGINS / "loopback", "/opt/cni/bin/"])
 
 
 def ctr(machines: Machines, node: str, *words: str | Path, timeout: float = 120) -> str:
