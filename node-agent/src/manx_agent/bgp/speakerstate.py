@@ -87,12 +87,13 @@ class SpeakerState:
         return notes
 
     def snapshot(self) -> Iterator[Note]:
-        """Everything the agent has to know, for a new connection."""
-        yield {"type": "begin", "marker": self.loaded_marker}
-        for session in self.sessions.values():
-            yield session.note()
+        """Everything the agent has to know, for a new connection. Routes come before their session, whose End-of-RIB
+        ends what was not announced."""
+        yield {"type": "begin"}
         for peer, routes in self.received.items():
             yield from _chunks(peer, routes)
+        for session in self.sessions.values():
+            yield session.note()
         yield {"type": "end"}
 
     def everything_announced(self) -> frozenset[str]:
