@@ -109,7 +109,7 @@ def compile_cni(directory: Path) -> None:
     were.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    go, ldflags = find_go(), f"-s -w -buildid= -X main.release={VERSION}"
+    go, ldflags = find_go(), f"-s -w -X main.release={VERSION}"
     compile_go(go, CHECKOUT / "cni", ".", directory / "manx", ldflags)
     compile_go(go, CHECKOUT / "cni", PORTMAP, directory / "portmap", ldflags)
 
