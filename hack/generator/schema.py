@@ -58,7 +58,8 @@ def _resolved(schema: Schema, definitions: dict[str, Schema]) -> Schema:
     beside = {key: value for key, value in schema.items() if key not in ("$ref", "anyOf", "allOf", "default")}
     if "$ref" in schema:
         return _resolved(definitions[schema["$ref"].rsplit("/", 1)[1]], definitions) | beside
-    choices = [choice for choice in schema.get("anyOf", schema.get("allOf", ())) if choice != {"type": "null"}]
+    offered: list[Schema] = schema.get("anyOf") or schema.get("allOf") or []
+    choices = [choice for choice in offered if choice != {"type": "null"}]
     if len(choices) > 1:
         raise ValueError(f"no structural schema has this choice: {schema}")
     return _resolved(choices[0], definitions) | beside if choices else schema

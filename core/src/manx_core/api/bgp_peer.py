@@ -1,10 +1,7 @@
 """projectcalico.org/v3 BGPPeer: an explicit peer of some nodes.
 
-Owns: the kind's fields, which nodes it concerns, and the peer that it comes to for them.
-Must not: know other objects. Source: Calico v3.30, BGPPeerSpec.
-
-Selectors other than all() are not evaluated yet; a peer that needs one is not in force, and its condition says so:
-peering on the wrong nodes would be worse than on none.
+Owns: the kind's fields, and the peer that it comes to.
+Must not: know other objects, nor evaluate its selector. Source: Calico v3.30, BGPPeerSpec.
 """
 
 from __future__ import annotations
@@ -33,7 +30,6 @@ from manx_core.api.fields import (
     rule,
 )
 from manx_core.api.kind import ACCEPTED, AGE, Column, Kind
-from manx_core.api.node_selector import not_all, selects_all
 
 _ALLOWED = 'an IP address, with a port if need be: "192.0.2.1", "192.0.2.1:1179", "2001:db8::1" or "[2001:db8::1]:1179"'
 
@@ -76,7 +72,7 @@ class BGPPeerSpec(ApiModel):
     node: Annotated[StrictStr, Field(max_length=253)] = ""
     """The one node that keeps the session. Empty, with an empty nodeSelector: every node."""
     node_selector: Selector = ""
-    """The nodes that keep the session. Not together with node. So far only all()."""
+    """The nodes that keep the session, by their labels, as "rack == 'a'". Not together with node."""
     peer_ip: Annotated[PeerIp | None, Field(alias="peerIP")] = None
     """The peer's address, with a port if it is not 179: "192.0.2.1", "192.0.2.1:1179", "[2001:db8::1]:1179"."""
     as_number: AsNumber | None = None
@@ -149,7 +145,7 @@ KIND = Kind(
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """What a BGPPeer comes to. `node` "" means every node; `port` None: the usual one."""
+    """What a BGPPeer comes to. `node` "" means every node that its nodeSelector selects; `port` None: the usual one."""
 
     name: str
     address: str
@@ -167,8 +163,6 @@ def check(peer: BGPPeer) -> tuple[Problem, ...]:
     spec, found = peer.spec, []
     if spec.node and spec.node_selector:
         found.append(Problem("spec.nodeSelector", "must not be set together with spec.node"))
-    if not selects_all(spec.node_selector):
-        found.append(Problem("spec.nodeSelector", not_all(spec.node_selector)))
     if spec.peer_selector:
         found.append(Problem("spec.peerSelector", "is not supported yet; set spec.peerIP and spec.asNumber"))
     elif spec.peer_ip is None:

@@ -36,6 +36,9 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 from pydantic_core import CoreSchema
 
+from manx_core.selectors import calico
+
+
 MAX_AS_NUMBER = 4294967295
 RULES = "x-kubernetes-validations"
 PRESERVE = "x-kubernetes-preserve-unknown-fields"
@@ -186,7 +189,19 @@ Duration = Annotated[
     ),
 ]  # fmt: skip
 
-Selector = Annotated[StrictStr, Field(max_length=4096)]
+
+def _check_selector(value: str) -> str:
+    try:
+        calico.parse(value)
+    except calico.SelectorError as error:
+        raise ValueError(
+            f'{value!r} is not allowed; must be a selector such as "all()" or "rack == \'a\'": {error}'
+        ) from error
+    return value
+
+
+Selector = Annotated[StrictStr, Field(max_length=calico.MAX_LENGTH), AfterValidator(_check_selector)]
+"""A selector over labels, as "all()" or "has(rack) && zone in {'a', 'b'}"; empty selects everything."""
 
 
 # --- models -----------------------------------------------------------------------------------------------------------

@@ -77,7 +77,7 @@ class InstallationIPPool(ApiModel):
     nat_outgoing: Switch | None = None
     """Masquerade what pods of this pool send to addresses outside all pools. Default: Enabled."""
     node_selector: Selector = ""
-    """The nodes that get blocks of this pool. So far only all(), which is the default."""
+    """The nodes that get blocks of this pool, by their labels, as "rack == 'a'". Default: all()."""
     allowed_uses: tuple[Literal["Workload", "Tunnel", "LoadBalancer"], ...] = ()
     """What addresses are for. Default: Workload and Tunnel."""
     disable_bgp_export: Annotated[Bool | None, NoEffect, Field(alias="disableBGPExport")] = None

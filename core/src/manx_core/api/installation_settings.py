@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from manx_core.api.fields import Problem
 from manx_core.api.installation import NAME, CalicoNetwork, Cni, Installation, InstallationIPPool
 from manx_core.api.ip_pool import BLOCK_SIZES, DEFAULT_BLOCK_SIZE
-from manx_core.api.node_selector import not_all, selects_all
 
 DEFAULT_POOL_NAME = "default-ipv4-ippool"
 DEFAULT_POOL_CIDR = "192.168.0.0/16"
@@ -97,7 +96,5 @@ def _check_pool(path: str, pool: InstallationIPPool) -> Iterator[Problem]:
     if pool.encapsulation in ("IPIP", "VXLAN"):
         allowed = "None, IPIPCrossSubnet or VXLANCrossSubnet"
         yield Problem(f"{path}.encapsulation", f"{pool.encapsulation} is not supported yet; must be {allowed}")
-    if not selects_all(pool.node_selector):
-        yield Problem(f"{path}.nodeSelector", not_all(pool.node_selector))
     if pool.assignment_mode == "Manual":
         yield Problem(f"{path}.assignmentMode", "Manual is not supported yet; must be Automatic")

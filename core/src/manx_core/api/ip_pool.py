@@ -27,7 +27,6 @@ from manx_core.api.fields import (
     rule,
 )
 from manx_core.api.kind import ACCEPTED, AGE, Column, Kind
-from manx_core.api.node_selector import not_all, selects_all
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 TunnelMode = Literal["Never", "Always", "CrossSubnet"]
@@ -50,7 +49,7 @@ class IPPoolSpec(ApiModel):
     disabled: Bool | None = None
     """Give out no more addresses of this pool; those in use stay. Default: false."""
     node_selector: Selector = ""
-    """The nodes that get blocks of this pool. So far only all(), which is the default."""
+    """The nodes that get blocks of this pool, by their labels, as "rack == 'a'". Default: all()."""
     namespace_selector: Annotated[Selector, NoEffect] = ""
     """The namespaces whose pods get addresses of this pool."""
     ipip_mode: TunnelMode | None = None
@@ -186,8 +185,6 @@ def _check_support(pool: IPPool) -> list[Problem]:
             found.append(Problem(field, "Always is not supported yet; must be Never or CrossSubnet"))
     if {spec.ipip_mode, spec.vxlan_mode} <= {"Always", "CrossSubnet"}:
         found.append(Problem("spec.vxlanMode", "must be Never where spec.ipipMode is not"))
-    if not selects_all(spec.node_selector):
-        found.append(Problem("spec.nodeSelector", not_all(spec.node_selector)))
     if spec.assignment_mode == "Manual":
         found.append(Problem("spec.assignmentMode", "Manual is not supported yet; must be Automatic"))
     return found
