@@ -3,8 +3,8 @@
 Owns: the informers, and handing their batches to whoever leads. Must not: judge what they hold.
 
 Why in every replica: a standby is then warm, and has followed the AddressGroups from its own start, which is what makes
-forgetting addresses quick after a failover (`spans.SpanVersions`). Users' kinds are read untyped: pydantic is to say
-what is wrong with them, field by field, where a typed decoder would only refuse the object.
+forgetting addresses quick after a failover (`forgetting.SpanVersions`). Users' kinds are read untyped: pydantic is to
+say what is wrong with them, field by field, where a typed decoder would only refuse the object.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from manx_core.api.v1alpha1 import (
 from manx_kube import resources as r
 from manx_kube.client import KubeClient
 from manx_kube.informer import Batch, Informer
+from manx_operator.forgetting import SpanVersions
 
 Raw = dict[str, Any]
 Listener = Callable[[r.Resource, Batch[Any]], None]
@@ -58,6 +59,8 @@ class Inputs:
         self.blocks: Informer[IPAMBlock] = self.ours[r.IPAM_BLOCKS]
         self.reports: Informer[NodeReport] = self.ours[r.NODE_REPORTS]
         self.groups: Informer[AddressGroup] = self.ours[r.ADDRESS_GROUPS]
+        self.versions = SpanVersions()
+        self.groups.add_handler(self.versions.heard)
         self.listener: Listener | None = None
         for informer in self:
             informer.add_handler(self._hearing(informer.resource))

@@ -50,6 +50,7 @@ class Writer:
         observed: Observed,
         *,
         bucket: TokenBucket,
+        coalesce: float = 0.03,
         parallel: int = 32,
         limit: float = 5.0,
         refused: Refused = lambda key, error: None,
@@ -58,6 +59,7 @@ class Writer:
         self._term = term
         self._observed = observed
         self._bucket = bucket
+        self._coalesce = coalesce
         self._parallel = parallel
         self._limit = limit
         self._refused = refused
@@ -70,6 +72,7 @@ class Writer:
         self._waits: dict[Key, frozenset[Key]] = {}
         self._waiters: dict[Key, set[Key]] = {}
         self._parked: set[Key] = set()
+        self._unparking: asyncio.TimerHandle | None = None
         self._backoffs: dict[Key, Backoff] = {}
         self._timers: dict[Key, asyncio.TimerHandle] = {}
         self._pumping = False
@@ -83,6 +86,8 @@ class Writer:
         self._decider = None
         for timer in self._timers.values():
             timer.cancel()
+        if self._unparking is not None:
+            self._unparking.cancel()
         tasks = list(self._in_flight.values())
         for task in tasks:
             task.cancel()
@@ -102,13 +107,20 @@ class Writer:
         self._wake()
 
     def changed(self, key: Key) -> None:
-        """The object is another at the server: look at it, and at those who waited for it."""
-        self.mark((key, *self._waiters.get(key, ())))
+        """The object is another at the server: look at those who waited for it, and, a little later so that changes go
+        on being written together, at itself."""
+        self.mark(tuple(self._waiters.get(key, ())))
+        if self._decider is not None:
+            self.later(key, self._coalesce)
 
     def released(self) -> None:
         """Some reference is gone: those who waited for that may go on."""
-        parked, self._parked = self._parked, set()
-        self.mark(parked)
+        if self._parked and self._decider is not None and self._unparking is None:
+            self._unparking = asyncio.get_running_loop().call_later(self._coalesce, self._unpark_all)
+
+    def _unpark_all(self) -> None:
+        self._unparking = None
+        self.mark(tuple(self._parked))
 
     def later(self, key: Key, seconds: float) -> None:
         """Look at the object in so many seconds, if not before."""

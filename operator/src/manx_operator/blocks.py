@@ -1,0 +1,379 @@
+"""Which node has which blocks: enough for its pods, and some more, as long as the pools last.
+
+Owns: planning IPAMBlocks' specs. Must not: write them, or give out single addresses (agents do, in their status).
+
+A block that is not there yet is planned, and counts from then on; whether it can be had shows when it is created: its
+name is the lock. If another has it, the next one is planned.
+A block goes back in two steps: Releasing, from which there is no way back; then, once its agent has acknowledged that
+nothing is allocated, and nothing freed is remembered anywhere, it is deleted. The blocks of a node that is gone need no
+acknowledgement, but time: its Node object is deleted for so long, no pod claims to be there, and every other node has
+forgotten its addresses.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network
+
+import msgspec
+
+from manx_core.api.core_v1 import Node
+from manx_core.api.v1alpha1 import IPAMBlock, IPAMBlockSpec
+from manx_core.ipam import need
+from manx_core.ipam.blocks import Pool, Taken, block_name, network, size
+from manx_kube.resources import IPAM_BLOCKS
+from manx_operator.decide import Wanted
+from manx_operator.forgetting import Item
+from manx_operator.observed import Key, Observed
+from manx_operator.user_kinds import PoolRule
+
+log = logging.getLogger(__name__)
+
+BUSY_AGAIN = 10.0
+"""Seconds until a deleted Node's pods are looked at again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surplus:
+    """Seconds for which things that are not needed are kept."""
+
+    node_gone_after: float = 300.0
+    block_after: float = 600.0
+
+
+@dataclass(slots=True)
+class World:
+    """What planning reads. `waiting(node)`: pods there without an address; `pods(node)`: all pods there; `usable`: the
+    pools that new blocks may come from; `declared`: pools that exist, whether valid or not; `valid`: those that are."""
+
+    nodes: Mapping[tuple[str, str], Node]
+    waiting: Callable[[str], int]
+    pods: Callable[[str], int]
+    usable: Callable[[], Mapping[str, PoolRule]]
+    valid: Callable[[], Mapping[str, PoolRule]]
+    declared: Callable[[str], bool]
+    clock: Callable[[], float]
+    later: Callable[[str, float], None]
+    """Asks for a node to be planned again after some seconds."""
+
+
+@dataclass(slots=True)
+class _Memory:
+    """What is known only here, and found anew after a failover."""
+
+    planned: dict[str, IPAMBlockSpec] = field(default_factory=dict)
+    taken_by_others: set[str] = field(default_factory=set)
+    releasing: set[str] = field(default_factory=set)
+    gone_since: dict[str, float] = field(default_factory=dict)
+    surplus_since: dict[str, float] = field(default_factory=dict)
+    forgotten: dict[str, int] = field(default_factory=dict)
+    clear: set[str] = field(default_factory=set)
+    problems: dict[str, str] = field(default_factory=dict)
+    exhausted: dict[str, frozenset[str]] = field(default_factory=dict)
+
+
+class Blocks:
+    """`touch` what changed, then `plan`."""
+
+    def __init__(self, observed: Observed, world: World, keep: Surplus) -> None:
+        self._observed = observed
+        self._world = world
+        self._keep = keep
+        self._memory = _Memory()
+        self._by_node: dict[str, set[str]] = {}
+        self._node_of: dict[str, str] = {}
+        self._touched: set[str] = set()
+        for block in observed.all(IPAM_BLOCKS):
+            self.block_changed(block.metadata.name)
+
+    # --- what changed -------------------------------------------------------------------------------------------------
+
+    def touch(self, node: str) -> None:
+        if node:
+            self._touched.add(node)
+
+    def touch_all(self) -> None:
+        self._touched |= {name for _, name in self._world.nodes} | self._by_node.keys()
+
+    def block_changed(self, name: str) -> None:
+        block = self._get(name)
+        old, new = self._node_of.pop(name, ""), block.spec.node if block is not None else ""
+        if old and old != new:
+            self._by_node[old].discard(name)
+        if new:
+            self._node_of[name] = new
+            self._by_node.setdefault(new, set()).add(name)
+            planned = self._memory.planned.pop(name, None)
+            self.touch(planned.node if planned is not None else "")
+            self._memory.taken_by_others.discard(name)
+        else:
+            for known in (self._memory.releasing, self._memory.clear):
+                known.discard(name)
+            self._memory.forgotten.pop(name, None)
+        self.touch(old)
+        self.touch(new)
+
+    def lost(self, name: str) -> None:
+        """A planned block could not be created, because there is one of that name."""
+        spec = self._memory.planned.pop(name, None)
+        if spec is not None:
+            self._memory.taken_by_others.add(name)
+            self.touch(spec.node)
+
+    # --- what is wanted -----------------------------------------------------------------------------------------------
+
+    def wanted(self, name: str) -> Wanted | None:
+        block = self._get(name)
+        if block is None:
+            planned = self._memory.planned.get(name)
+            return Wanted(planned) if planned is not None else None
+        if self._may_go(block):
+            return None
+        return Wanted(self._spec(block))
+
+    def _spec(self, block: IPAMBlock) -> IPAMBlockSpec:
+        spec, name = block.spec, block.metadata.name
+        node = self._world.nodes.get(("", spec.node))
+        return msgspec.structs.replace(
+            spec,
+            epoch=0,
+            node_uid=node.metadata.uid if node is not None else spec.node_uid,
+            state="Releasing" if name in self._memory.releasing else spec.state,
+            forgotten=max(spec.forgotten, self._memory.forgotten.get(name, 0)),
+        )
+
+    def _may_go(self, block: IPAMBlock) -> bool:
+        if block.spec.state != "Releasing":
+            return False
+        if self._is_gone(block.spec.node):
+            return block.metadata.name in self._memory.clear
+        return block.status.released and not block.status.allocations and not quarantined(block)
+
+    def cidrs(self, node: str) -> tuple[str, ...]:
+        """The blocks that others shall accept from a node, planned ones too."""
+        there = [block.spec.cidr for block in self._blocks(node)]
+        return tuple(sorted({*there, *(spec.cidr for spec in self._planned(node))}))
+
+    def problem(self, node: str) -> str:
+        """Why the node cannot have more addresses; "" if it can."""
+        return self._memory.problems.get(node, "")
+
+    def exhausted(self) -> frozenset[str]:
+        """Pools that some node needs a block of and that have none left."""
+        return frozenset().union(*self._memory.exhausted.values())
+
+    def pools_in_use(self) -> frozenset[str]:
+        return frozenset(block.spec.pool for block in self._observed.all(IPAM_BLOCKS))
+
+    # --- planning -----------------------------------------------------------------------------------------------------
+
+    def plan(self) -> set[str]:
+        """Plan the nodes touched; returns the nodes whose blocks or problems may be others now."""
+        touched, self._touched = self._touched, set()
+        for name in sorted(touched):
+            node = self._world.nodes.get(("", name))
+            if node is None:
+                self._plan_gone(name)
+            else:
+                self._plan(node)
+        return touched
+
+    def blocks_of(self, nodes: Iterable[str]) -> set[Key]:
+        """The keys of these nodes' blocks, planned ones too."""
+        names = {name for node in nodes for name in self._by_node.get(node, ())}
+        names |= {name for name, spec in self._memory.planned.items() if spec.node in set(nodes)}
+        return {Key(IPAM_BLOCKS, name) for name in names}
+
+    def _plan(self, node: Node) -> None:
+        name = node.metadata.name
+        self._memory.gone_since.pop(name, None)
+        for block in self._blocks(name):
+            if not self._belongs(block, node):
+                self._release(block.metadata.name, "its pool does not serve the node any more")
+        self._extend(node)
+        self._shrink(name)
+
+    def _extend(self, node: Node) -> None:
+        name = node.metadata.name
+        pools = [_pool(rule) for rule in self._world.usable().values() if _serves(rule, node)]
+        uses, waiting = self._uses(name), self._world.waiting(name)
+        addresses = pools[0].block_addresses if pools else 64
+        self._memory.problems.pop(name, None)
+        self._memory.exhausted.pop(name, None)
+        taken: list[Taken] = []
+        while need.missing(uses, waiting, addresses):
+            taken = taken or [Taken(pool, self._all_cidrs()) for pool in pools]
+            found = self._choose(name, taken)
+            if found is None:
+                self._full(name, taken)
+                return
+            pool, block = found
+            self._memory.planned[block_name(block)] = self._new(pool, block, node)
+            uses.append(need.BlockUse(block_name(block), block.num_addresses))
+
+    @staticmethod
+    def _choose(node: str, taken: Iterable[Taken]) -> tuple[Pool, IPv4Network] | None:
+        for one in taken:
+            block = one.choose(node)
+            if block is not None:
+                one.add(str(block))
+                return one.pool, block
+        return None
+
+    @staticmethod
+    def _new(pool: Pool, block: IPv4Network, node: Node) -> IPAMBlockSpec:
+        return IPAMBlockSpec(
+            epoch=0, cidr=str(block), pool=pool.name, node=node.metadata.name, node_uid=node.metadata.uid
+        )
+
+    def _full(self, node: str, taken: Collection[Taken]) -> None:
+        full = [f"IPPool {one.pool.name} ({one.pool.cidr}): all {one.pool.blocks} blocks are in use" for one in taken]
+        problem = "; ".join(full) or "no valid and enabled IPPool serves this node"
+        if self._memory.problems.get(node) != problem:
+            log.warning("node %s cannot have another block: %s", node, problem)
+        self._memory.problems[node] = problem
+        self._memory.exhausted[node] = frozenset(one.pool.name for one in taken)
+
+    def _shrink(self, node: str) -> None:
+        """One surplus block at a time, after it has been surplus for long enough."""
+        uses = self._uses(node)
+        name = need.surplus(uses, self._world.waiting(node))
+        for use in uses:
+            if use.name != name:
+                self._memory.surplus_since.pop(use.name, None)
+        if name is None or name in self._memory.planned:
+            return
+        now = self._world.clock()
+        left = self._memory.surplus_since.setdefault(name, now) + self._keep.block_after - now
+        if left > 0:
+            self._world.later(node, left)
+        else:
+            self._release(name, "it is empty and the node has others")
+
+    def _plan_gone(self, node: str) -> None:
+        memory = self._memory
+        for name in [name for name, spec in memory.planned.items() if spec.node == node]:
+            del memory.planned[name]
+        memory.problems.pop(node, None)
+        memory.exhausted.pop(node, None)
+        if not self._by_node.get(node):
+            memory.gone_since.pop(node, None)
+            self._by_node.pop(node, None)
+            return
+        now = self._world.clock()
+        left = memory.gone_since.setdefault(node, now) + self._keep.node_gone_after - now
+        if left <= 0 and self._world.pods(node):
+            left = BUSY_AGAIN
+        if left > 0:
+            self._world.later(node, left)
+            return
+        for name in self._by_node[node]:
+            self._release(name, "its node is gone")
+
+    def _is_gone(self, node: str) -> bool:
+        return ("", node) not in self._world.nodes and node in self._memory.gone_since
+
+    def _release(self, name: str, why: str) -> None:
+        if name not in self._memory.releasing:
+            log.info("block %s is released: %s", name, why)
+            self._memory.releasing.add(name)
+
+    # --- forgetting ---------------------------------------------------------------------------------------------------
+
+    def quarantine(self) -> set[Item]:
+        """Every address that waits to be forgotten."""
+        return {item for block in self._observed.all(IPAM_BLOCKS) for item in self._items(block)}
+
+    def _items(self, block: IPAMBlock) -> Iterator[Item]:
+        meta = block.metadata
+        if block.spec.state == "Releasing" and self._is_gone(block.spec.node):
+            addresses = {allocation.address for allocation in block.status.allocations}
+            addresses |= {freed.address for freed in block.status.freed}
+            yield from (Item(meta.name, meta.uid, address, -1) for address in sorted(addresses))
+            yield Item(meta.name, meta.uid, "", -1)  # a block without any goes the same way
+            return
+        for freed in block.status.freed:
+            if freed.sequence > block.spec.forgotten:
+                yield Item(meta.name, meta.uid, freed.address, freed.sequence)
+
+    def forget(self, clear: Collection[Item]) -> set[Key]:
+        """These may be given again; returns the blocks concerned."""
+        by_block: dict[str, set[Item]] = {}
+        for item in clear:
+            by_block.setdefault(item.block, set()).add(item)
+        for name, items in by_block.items():
+            block = self._get(name)
+            if block is not None:
+                self._forget_in(block, items)
+        return {Key(IPAM_BLOCKS, name) for name in by_block}
+
+    def _forget_in(self, block: IPAMBlock, clear: set[Item]) -> None:
+        left = [item.sequence for item in self._items(block) if item not in clear]
+        name = block.metadata.name
+        if -1 in {item.sequence for item in clear}:
+            if not left:
+                self._memory.clear.add(name)
+            return
+        limit = min(left, default=max(item.sequence for item in clear) + 1)
+        found = [item.sequence for item in clear if item.sequence < limit]
+        self._memory.forgotten[name] = max(found, default=self._memory.forgotten.get(name, 0))
+
+    # --- looking things up --------------------------------------------------------------------------------------------
+
+    def _get(self, name: str) -> IPAMBlock | None:
+        found: IPAMBlock | None = self._observed.get(Key(IPAM_BLOCKS, name))
+        return found
+
+    def _blocks(self, node: str) -> list[IPAMBlock]:
+        return [found for name in sorted(self._by_node.get(node, ())) if (found := self._get(name)) is not None]
+
+    def _planned(self, node: str) -> list[IPAMBlockSpec]:
+        return [spec for spec in self._memory.planned.values() if spec.node == node]
+
+    def _all_cidrs(self) -> list[str]:
+        there = [block.spec.cidr for block in self._observed.all(IPAM_BLOCKS)]
+        others = [_cidr_of(name) for name in self._memory.taken_by_others]
+        return [*there, *others, *(spec.cidr for spec in self._memory.planned.values())]
+
+    def _uses(self, node: str) -> list[need.BlockUse]:
+        there = [
+            need.BlockUse(
+                block.metadata.name,
+                size(block.spec.cidr),
+                len(block.status.allocations),
+                quarantined(block),
+                block.spec.state == "Active" and block.metadata.name not in self._memory.releasing,
+            )
+            for block in self._blocks(node)
+        ]
+        return there + [need.BlockUse(block_name(spec.cidr), size(spec.cidr)) for spec in self._planned(node)]
+
+    def _belongs(self, block: IPAMBlock, node: Node) -> bool:
+        """Whether new addresses may go on coming from it. A pool that is there but not valid changes nothing."""
+        rule = self._world.valid().get(block.spec.pool)
+        if rule is None:
+            return self._world.declared(block.spec.pool)
+        cidr = network(block.spec.cidr)
+        return _serves(rule, node) and cidr is not None and cidr.subnet_of(_pool(rule).cidr)
+
+
+def quarantined(block: IPAMBlock) -> int:
+    """How many freed addresses may not be given again yet."""
+    return sum(freed.sequence > block.spec.forgotten for freed in block.status.freed)
+
+
+def _serves(rule: PoolRule, node: Node) -> bool:
+    return not rule.pool.disabled and rule.pool.for_pods and rule.selector.matches(node.metadata.labels)
+
+
+def _pool(rule: PoolRule) -> Pool:
+    assert isinstance(rule.pool.cidr, IPv4Network)  # others are not valid yet (ip_pool.check)
+    return Pool(rule.pool.name, rule.pool.cidr, rule.pool.block_size)
+
+
+def _cidr_of(name: str) -> str:
+    """The inverse of block_name."""
+    *octets, length = name.split("-")
+    return f"{'.'.join(octets)}/{length}"

@@ -1,0 +1,297 @@
+"""One leadership: from every input to what shall be written.
+
+Owns: building the model when the term begins, feeding it what is heard, and answering what each object shall be.
+Must not: do I/O (the writer does) or decide anything itself (the model, the planner of blocks, and speakers do).
+
+Why anew for each term: what a model remembers beyond its inputs (which chunk a member is in) must be what is at the API
+server now, where another may have led meanwhile. Building it takes about a second for ten thousand pods.
+All of it is synchronous: a batch heard goes through to marks in one step, so that no decision is made on half of it.
+Changes are looked at together, `coalesce` seconds after the first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from manx_core.api.v1alpha1 import NodeStateSpec
+from manx_kube import resources as r
+from manx_kube.client import KubeClient
+from manx_kube.errors import AlreadyExists, KubeError
+from manx_kube.informer import Batch, Event
+from manx_kube.lease import Term
+from manx_operator.addresses import Addresses
+from manx_operator.blocks import Blocks, Surplus, World
+from manx_operator.decide import KEEP, Decider, Keep, Wanted
+from manx_operator.forgetting import Forgetter, HeldAddresses, addresses_of
+from manx_operator.inputs import Inputs
+from manx_operator.limiter import TokenBucket
+from manx_operator.model import PolicyModel
+from manx_operator.model.types import Kind
+from manx_operator.observed import Key, Observed
+from manx_operator.pods_by_node import PodsByNode
+from manx_operator.pools import Pools
+from manx_operator.settings import Settings
+from manx_operator.span_labels import SpanLabels
+from manx_operator.speakers import Speakers
+from manx_operator.user_kinds import LastValid, UserKinds
+from manx_operator.writer import Writer
+
+log = logging.getLogger(__name__)
+
+POLICY_KINDS: dict[r.Resource, Kind] = {
+    r.POLICY_CLASSES: "PolicyClass",
+    r.POLICY_PROGRAMS: "PolicyProgram",
+    r.ADDRESS_GROUPS: "AddressGroup",
+}
+RESOURCE_OF = {kind: resource for resource, kind in POLICY_KINDS.items()}
+PER_NODE = (r.NODE_STATES, r.MESH_NODES, r.NODE_REPORTS)
+
+
+class Control:
+    """Build it when the caches are consistent; `start`, and `stop` before the term is another's."""
+
+    def __init__(
+        self, client: KubeClient, inputs: Inputs, term: Term, settings: Settings, *, limit: float, ready: float
+    ) -> None:
+        """`limit`: seconds for one write; `ready`: when (monotonic) this process has listened long enough to forget
+        addresses."""
+        self.inputs = inputs
+        self._settings = settings
+        self._kinds = UserKinds()
+        self._user_informers: dict[r.Resource, LastValid[Any]] = {
+            r.IP_POOLS: self._kinds.pools,
+            r.BGP_CONFIGURATIONS: self._kinds.bgp_configurations,
+            r.BGP_PEERS: self._kinds.bgp_peers,
+            r.INSTALLATIONS: self._kinds.installations,
+        }
+        bucket = TokenBucket(settings.write_rate, settings.write_burst, time.monotonic)
+        self.observed = Observed(inputs.ours, lambda key: self.writer.changed(key), lambda: self.writer.released())
+        self.writer = Writer(
+            client, term, self.observed, bucket=bucket, coalesce=settings.coalesce_ms / 1000,
+            parallel=settings.write_parallel, limit=limit, refused=self._refused,
+        )  # fmt: skip
+        spans = SpanLabels(settings.label_linger, time.monotonic, self.writer.later)
+        self._decider = Decider(self, self.observed, spans, term.epoch, time.monotonic)
+        self.model = PolicyModel()
+        self.speakers = Speakers(inputs.nodes.cache, inputs.reports.cache, self._kinds)
+        self.pools = Pools(self._kinds)
+        self._addresses = Addresses(inputs.pods.cache, self.model.set_addresses)
+        self._pods = PodsByNode(inputs.pods.cache, self._addresses.allocated)
+        self._fill()
+        self.blocks = Blocks(
+            self.observed, self._world(), Surplus(settings.node_gone_after, settings.block_surplus_after)
+        )
+        self._held = HeldAddresses(inputs.groups.cache.values())
+        self._forgetter = Forgetter(
+            inputs.versions, self._is_held, inputs.nodes.cache, inputs.reports.cache,
+            clock=time.monotonic, ready=ready, grace=settings.forget_settle,
+        )  # fmt: skip
+        self._flush_timer: asyncio.TimerHandle | None = None
+        self._timers: set[asyncio.TimerHandle] = set()
+        self._nodes_touched = True
+        self.on_flush: list[Callable[[], None]] = []
+        """Called after each flush: who shows what came out (conditions) hangs on here."""
+
+    def start(self) -> None:
+        """From now on: listen, and write."""
+        self.inputs.listener = self.heard
+        self.blocks.touch_all()
+        self.flush()
+        self.writer.mark({*self.observed.keys(), *self._keys_of_nodes(name for _, name in self.inputs.nodes.cache)})
+        self.writer.start(self._decider)
+        self._every(self._settings.forget_interval, self.forget)
+
+    async def stop(self) -> None:
+        self.inputs.listener = None
+        for timer in (*self._timers, self._flush_timer):
+            if timer is not None:
+                timer.cancel()
+        await self.writer.stop()
+
+    # --- what the term begins with ------------------------------------------------------------------------------------
+
+    def _fill(self) -> None:
+        inputs, model = self.inputs, self.model
+        for resource in POLICY_KINDS:
+            model.adopt(inputs.ours[resource].cache.values())
+        for resource, kept in self._user_informers.items():
+            for (_, name), raw in self._cache_of(resource):
+                kept.put(name, raw)
+        for (_, name), namespace in inputs.namespaces.cache.items():
+            model.set_namespace(name, namespace)
+        for key, policy in inputs.network_policies.cache.items():
+            model.set_policy(key, policy)
+        for key, pod in inputs.pods.cache.items():
+            model.set_pod(key, pod)
+        for (_, name), block in inputs.blocks.cache.items():
+            self._addresses.block_changed(name, block)
+
+    def _cache_of(self, resource: r.Resource) -> Iterable[tuple[tuple[str, str], Any]]:
+        return next(informer.cache.items() for informer in self.inputs if informer.resource == resource)
+
+    def _world(self) -> World:
+        return World(
+            nodes=self.inputs.nodes.cache,
+            waiting=self._pods.waiting,
+            pods=self._pods.pods,
+            usable=lambda: self.pools.accepted,
+            valid=lambda: self._kinds.pools.valid,
+            declared=lambda name: ("", name) in self.inputs.ip_pools.cache,
+            clock=time.monotonic,
+            later=self._plan_later,
+        )
+
+    # --- hearing ------------------------------------------------------------------------------------------------------
+
+    def heard(self, resource: r.Resource, batch: Batch[Any]) -> None:
+        """One informer's batch."""
+        for event in batch.events:
+            self._hear(resource, event)
+        if resource == r.ADDRESS_GROUPS:
+            self._held.heard(batch)
+        self._flush_soon()
+
+    def _hear(self, resource: r.Resource, event: Event[Any]) -> None:
+        name = event.key[1]
+        if resource in self.inputs.ours:
+            self._hear_ours(Key(resource, name), event)
+        elif resource == r.PODS:
+            self.model.set_pod(event.key, event.new)
+            self._addresses.pod_changed(event.key)
+            for node in self._pods.changed(event.key):
+                self.blocks.touch(node)
+        elif resource == r.NAMESPACES:
+            self.model.set_namespace(name, event.new)
+        elif resource == r.NETWORK_POLICIES:
+            self.model.set_policy(event.key, event.new)
+        elif resource == r.NODES:
+            self._node_changed(name)
+        else:
+            self._user_informers[resource].put(name, event.new)
+            self._everything_changed()
+
+    def _hear_ours(self, key: Key, event: Event[Any]) -> None:
+        self.observed.heard(key)
+        if key.resource == r.IPAM_BLOCKS:
+            self._addresses.block_changed(key.name, event.new)
+            self.blocks.block_changed(key.name)
+            self._nodes_touched |= event.old is None or event.new is None  # pools in use
+        elif key.resource == r.NODE_REPORTS and _interfaces(event.old) != _interfaces(event.new):
+            self._node_changed(key.name)
+
+    def _node_changed(self, name: str) -> None:
+        self.speakers.changed(name)
+        self.blocks.touch(name)
+        self._nodes_touched = True
+
+    def _everything_changed(self) -> None:
+        self.speakers.changed()
+        self.blocks.touch_all()
+        self._nodes_touched = True
+
+    # --- together, a little later -------------------------------------------------------------------------------------
+
+    def _flush_soon(self) -> None:
+        if self._flush_timer is None:
+            delay = self._settings.coalesce_ms / 1000
+            self._flush_timer = asyncio.get_running_loop().call_later(delay, self.flush)
+
+    def flush(self) -> None:
+        """What was heard since the last time becomes marks."""
+        self._flush_timer = None
+        if self._nodes_touched:
+            self._nodes_touched = False
+            if self.pools.refresh(self.speakers, self.blocks.pools_in_use()):
+                self.blocks.touch_all()
+                self.writer.mark(Key(r.NODE_STATES, name) for _, name in self.inputs.nodes.cache)
+        changes = self.model.drain()
+        self.writer.mark(Key(RESOURCE_OF[kind], name) for kind, name in changes.objects)
+        self.writer.mark(Key(r.NODE_STATES, name) for name in changes.nodes)
+        touched = self.blocks.plan()
+        self.writer.mark(self.blocks.blocks_of(touched))
+        self.writer.mark(self._keys_of_nodes(touched))
+        for notify in self.on_flush:
+            notify()
+
+    def _plan_later(self, node: str, seconds: float) -> None:
+        def due() -> None:
+            self._timers.discard(timer)
+            self.blocks.touch(node)
+            self._flush_soon()
+
+        timer = asyncio.get_running_loop().call_later(seconds, due)
+        self._timers.add(timer)
+
+    def _every(self, seconds: float, action: Callable[[], None]) -> None:
+        def due() -> None:
+            self._timers.discard(timer)
+            action()
+            self._every(seconds, action)
+
+        timer = asyncio.get_running_loop().call_later(seconds, due)
+        self._timers.add(timer)
+
+    # --- what shall be ------------------------------------------------------------------------------------------------
+
+    def wanted(self, key: Key) -> Wanted | Keep | None:
+        """What the object shall be, None if it shall not."""
+        if key.resource in POLICY_KINDS:
+            found = self.model.desired(POLICY_KINDS[key.resource], key.name)
+            return Wanted(found.spec, found.nodes) if found is not None else None
+        if key.resource == r.IPAM_BLOCKS:
+            return self.blocks.wanted(key.name)
+        speaker = self.speakers.get(key.name)
+        if speaker is None:
+            return None
+        if key.resource == r.NODE_REPORTS:
+            return KEEP
+        if key.resource == r.MESH_NODES:
+            return Wanted(speaker.mesh_node(self.blocks.cidrs(key.name)))
+        return Wanted(self._node_state(key.name))
+
+    def _node_state(self, name: str) -> NodeStateSpec:
+        speaker = self.speakers.get(name)
+        assert speaker is not None
+        return NodeStateSpec(
+            epoch=0,
+            node_uid=speaker.uid,
+            ipv4=speaker.ipv4,
+            mtu=self._kinds.mtu,
+            pools=self.pools.settings,
+            bgp=speaker.settings,
+            peers=speaker.peers,
+            endpoints=self.model.endpoints(name),
+            ipam_problem=self.blocks.problem(name),
+        )
+
+    @staticmethod
+    def _keys_of_nodes(names: Iterable[str]) -> set[Key]:
+        return {Key(resource, name) for name in names for resource in PER_NODE}
+
+    def _refused(self, key: Key, error: KubeError) -> None:
+        if key.resource == r.IPAM_BLOCKS and isinstance(error, AlreadyExists):
+            self.blocks.lost(key.name)
+            self._flush_soon()
+
+    # --- freed addresses ----------------------------------------------------------------------------------------------
+
+    def forget(self) -> None:
+        """See which freed addresses may be given again."""
+        items = self.blocks.quarantine()
+        if items:
+            self.writer.mark(self.blocks.forget(self._forgetter.look(items)))
+
+    def _is_held(self, address: str) -> bool:
+        """Also what is being written this moment: it may be at the server before the informer tells."""
+        if address in self._held:
+            return True
+        sending = (obj for key, obj in self.writer.sending.items() if key.resource == r.ADDRESS_GROUPS)
+        return any(address in addresses_of(obj) for obj in sending)
+
+
+def _interfaces(report: Any) -> Any:
+    return report.status.interfaces if report is not None else ()

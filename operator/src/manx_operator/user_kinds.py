@@ -1,0 +1,128 @@
+"""What users declared in Calico's kinds, as far as it is valid.
+
+Owns: parsing IPPools, BGPConfigurations, BGPPeers and the Installation, and keeping what last was valid of each.
+Must not: tell users (the kopf handlers set conditions and post Events) or compute what follows.
+
+An object that becomes invalid stays as it last was, for as long as it is the same object (uid): what worked goes on
+working. One that never was valid counts as absent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from manx_core.api import bgp_configuration, bgp_peer, installation_settings, ip_pool
+from manx_core.api.bgp_configuration import BGPConfiguration, BgpGlobals, globals_of
+from manx_core.api.bgp_peer import BGPPeer, peer_of
+from manx_core.api.fields import InvalidObject, Problem
+from manx_core.api.installation import Installation, NodeAddressAutodetection
+from manx_core.api.ip_pool import IPPool
+from manx_core.bgp.nodes import PeerRule
+from manx_core.selectors.calico import Selector, SelectorError, parse
+
+Raw = Mapping[str, Any]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class PoolRule:
+    """An IPPool in force, and the nodes that it is for."""
+
+    pool: ip_pool.Pool
+    selector: Selector
+
+
+class LastValid(Generic[T]):
+    """The objects of one kind by name, as they last were valid. `parse` raises InvalidObject."""
+
+    def __init__(self, parse: Callable[[Raw], T]) -> None:
+        self._parse = parse
+        self._uids: dict[str, str] = {}
+        self.valid: dict[str, T] = {}
+
+    def put(self, name: str, raw: Raw | None) -> None:
+        """None: gone."""
+        uid = (raw or {}).get("metadata", {}).get("uid", "")
+        if raw is None or self._uids.get(name) != uid:
+            self.valid.pop(name, None)
+            self._uids.pop(name, None)
+        if raw is None:
+            return
+        self._uids[name] = uid
+        try:
+            self.valid[name] = self._parse(raw)
+        except InvalidObject:
+            return
+
+
+class UserKinds:
+    def __init__(self) -> None:
+        self.pools = LastValid(_pool)
+        self.bgp_configurations = LastValid(_bgp_configuration)
+        self.bgp_peers = LastValid(_bgp_peer)
+        self.installations = LastValid(_installation)
+
+    @property
+    def installation(self) -> Installation | None:
+        return self.installations.valid.get("default")
+
+    @property
+    def mtu(self) -> int:
+        return installation_settings.mtu(self.installation) if self.installation else 0
+
+    @property
+    def bgp_enabled(self) -> bool:
+        return self.installation is None or installation_settings.bgp_enabled(self.installation)
+
+    @property
+    def autodetection(self) -> NodeAddressAutodetection | None:
+        if self.installation is None:
+            return None
+        return installation_settings.network_of(self.installation).node_address_autodetection_v4
+
+    def bgp_globals(self, node: str) -> BgpGlobals:
+        """The BGPConfigurations' settings for a node."""
+        found = self.bgp_configurations.valid
+        return globals_of(found.get("default"), found.get(f"{bgp_configuration.NODE_PREFIX}{node}"))
+
+    @property
+    def peer_rules(self) -> list[PeerRule]:
+        return [rule for _, rule in sorted(self.bgp_peers.valid.items())] if self.bgp_enabled else []
+
+
+def _pool(raw: Raw) -> PoolRule:
+    found = IPPool.parse(raw)
+    _require(ip_pool.check(found))
+    return PoolRule(ip_pool.pool_of(found), _selector(found.spec.node_selector))
+
+
+def _bgp_configuration(raw: Raw) -> BGPConfiguration:
+    found = BGPConfiguration.parse(raw)
+    _require(bgp_configuration.check(found))
+    return found
+
+
+def _bgp_peer(raw: Raw) -> PeerRule:
+    found = BGPPeer.parse(raw)
+    _require(bgp_peer.check(found))
+    return PeerRule(peer_of(found), _selector(found.spec.node_selector))
+
+
+def _installation(raw: Raw) -> Installation:
+    found = Installation.parse(raw)
+    _require(installation_settings.check(found))
+    return found
+
+
+def _require(problems: tuple[Problem, ...]) -> None:
+    if problems:
+        raise InvalidObject(problems)
+
+
+def _selector(text: str) -> Selector:
+    try:
+        return parse(text)
+    except SelectorError as error:
+        raise InvalidObject((Problem("spec.nodeSelector", str(error)),)) from error
