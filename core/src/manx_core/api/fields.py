@@ -38,7 +38,6 @@ from pydantic_core import CoreSchema
 
 from manx_core.selectors import calico
 
-
 MAX_AS_NUMBER = 4294967295
 RULES = "x-kubernetes-validations"
 PRESERVE = "x-kubernetes-preserve-unknown-fields"
