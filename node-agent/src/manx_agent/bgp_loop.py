@@ -1,6 +1,7 @@
-"""The loop that keeps BGP as it is wanted.
+"""The loop that gives BGP what is wanted.
 
-Owns: when the driver applies, and the retry after an error. Must not: know what a session or a route is.
+Owns: when the driver gets a view, and the retry after an error. Must not: know what a session or a route is; sessions,
+learned routes and the kernel's are the driver's, which reconciles them by itself.
 
 Why apart from policy: a session that flaps must not delay a policy, nor a burst of policies a withdrawn route.
 """
@@ -10,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Protocol
 
 from manx_agent.model import AgentError, BgpOutcome, BgpView
@@ -20,8 +20,6 @@ log = logging.getLogger(__name__)
 
 COALESCE = 0.02
 RETRY = 2.0
-RESYNC = 5.0
-"""Seconds between looks at the kernel's routes and at the speaker without anything having changed."""
 
 
 class Bgp(Protocol):
@@ -31,12 +29,13 @@ class Bgp(Protocol):
 
 
 class BgpLoop:
-    """Applies when woken, and every few seconds."""
+    """Applies when woken, if the view is another."""
 
     def __init__(self, share: Share, bgp: Bgp, *, changed: Callable[[], None]) -> None:
         self._share, self._bgp, self._changed = share, bgp, changed
         self._wake = asyncio.Event()
-        self.outcome = BgpOutcome()
+        self._applied: BgpView | None = None
+        self.error = ""
 
     def wake(self) -> None:
         """Something may have changed."""
@@ -46,22 +45,20 @@ class BgpLoop:
         """Applies for ever. Only to be started once the share is complete."""
         self.wake()
         while True:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), RESYNC)
-                await asyncio.sleep(COALESCE)
+            await self._wake.wait()
+            await asyncio.sleep(COALESCE)
             self._wake.clear()
             view = self._share.bgp_view()
-            if view is not None:
+            if view is not None and view != self._applied:
                 await self._apply(view)
 
     async def _apply(self, view: BgpView) -> None:
         try:
-            outcome = await self._bgp.apply(view)
+            await self._bgp.apply(view)
+            self._applied, self.error = view, ""
         except AgentError as error:
             log.error("BGP not applied, trying again in %.0f s: %s", RETRY, error)
-            outcome = BgpOutcome(self.outcome.peers, self.outcome.routes, (str(error),))
-            await asyncio.sleep(RETRY)
+            self.error = str(error)
             self._wake.set()
-        if outcome != self.outcome:
-            self.outcome = outcome
-            self._changed()
+            await asyncio.sleep(RETRY)
+        self._changed()

@@ -107,7 +107,7 @@ class PolicyLoop:
         next_drift = time.monotonic() + DRIFT_POLL
         while True:
             await self._wait_until(min(next_drift, time.monotonic() + self._patience()))
-            if self._share.dirty or self._held():
+            if self._share.dirty or self._held() or self.status.error:
                 await self._apply()
             if time.monotonic() >= next_drift:
                 await self._look_for_drift()
@@ -137,7 +137,8 @@ class PolicyLoop:
             await self._failed(str(error), dirty)
             return
         self._note(outcome, progress, time.monotonic() - started)
-        self._release(outcome, frozenset(view.endpoints))
+        if not outcome.errors:
+            self._release(outcome, frozenset(view.endpoints))
         self._changed()
 
     def _note(self, outcome: PolicyOutcome, progress: Applied, lag: float) -> None:

@@ -92,6 +92,8 @@ def _policy_problem(inputs: Inputs) -> tuple[str, str] | None:
         return "BadObject", f"cannot be understood, the last good one stays in force: {_some(inputs.bad_objects)}"
     if policy.error:
         return "ApplyFailed", policy.error
+    if policy.outcome is not None and policy.outcome.problems:
+        return "Problem", _some(policy.outcome.problems)
     if policy.outcome is None:
         return "Starting", "nothing was applied yet"
     if not share.present:
