@@ -16,6 +16,9 @@ check_system() {
     local id=unknown version=
     # shellcheck disable=SC1091
     [ -r /etc/os-release ] && { id=$(. /etc/os-release; echo "$ID"); version=$(. /etc/os-release; echo "${VERSION_ID:-}"); }
+    if [ "$(stat -f -c %T /sys/fs/cgroup)" = cgroup2fs ]; then
+        say "This machine has cgroup version 2 alone. The lab has code for that, which nobody has tried yet. Going on."
+    fi
     [ "$id $version" = "debian 12" ] && return
     say "This is $id $version. The lab is tested on Debian 12 only. Untested here: the versions of containerd, runc, iptables"
     say "and Python that your system has, and the names of the packages to install. Going on."

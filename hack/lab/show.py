@@ -187,9 +187,9 @@ def show_as_number(script: Transcript) -> None:
     """The AS number changes on every session, and a stream of requests between nodes hardly notices."""
     script.step("A BGPConfiguration changes the AS number of a mesh that carries traffic")
     address = script.kubectl.json("-n", NAMESPACE, "get", "pod", "web")["status"]["podIP"]
-    url = f"http://{address}:8080/hostname"
-    print(f"     ({FAR_CLIENT} asks {url} again and again meanwhile; the fabric's packets are captured)")
-    with OpenCapture(script.machines) as capture, RequestStream(script.kubectl, NAMESPACE, FAR_CLIENT, url) as stream:
+    print(f"     ({FAR_CLIENT} asks http://{address}:8080/hostname again and again meanwhile; the fabric is captured)")
+    requests = RequestStream(script.kubectl, NAMESPACE, FAR_CLIENT, address, 8080)
+    with OpenCapture(script.machines) as capture, requests as stream:
         wait_for("the stream to run", lambda: len(stream.answered) > 20, timeout=20)
         script.typed_file("apply", EXAMPLES / "bgpconfiguration.yaml")
         wait_mesh(script, NEW_AS)

@@ -18,28 +18,22 @@ from lab.fabric import BRIDGE, FABRIC
 from lab.kubectl import Kubectl
 from lab.machines import Machines
 
-# One request after another, 10 ms apart; each may take a second, so that one lost packet is not the whole measurement.
+# One request after another, 10 ms apart; each may take a second, so that one lost packet is not the whole
+# measurement. By nc, because Debian's static busybox crashes in its own wget as soon as that has a time limit.
 LOOP = (
-    "while :; do /bin/busybox wget -q -T 1 -O /dev/null {url} && echo ok || echo failed;"
-    " /bin/busybox usleep 10000; done"
+    "b=/bin/busybox; while :; do"
+    r" printf 'GET {path} HTTP/1.0\r\n\r\n' | $b nc -w 1 {address} {port} | $b grep -q '200 OK'"
+    " && echo ok || echo failed; $b usleep 10000; done"
 )
 
 
 class RequestStream:
-    """HTTP requests from a pod, one after the other, while the ``with`` block runs."""
+    """HTTP requests from a pod to ``address:port``, one after the other, while the ``with`` block runs."""
 
-    def __init__(self, kubectl: Kubectl, namespace: str, pod: str, url: str) -> None:
-        self._argv = [
-            str(binaries.path_of("kubectl")),
-            "-n",
-            namespace,
-            "exec",
-            pod,
-            "--",
-            "/bin/sh",
-            "-c",
-            LOOP.format(url=url),
-        ]
+    def __init__(self, kubectl: Kubectl, namespace: str, pod: str, address: str, port: int) -> None:
+        script = LOOP.format(path="/hostname", address=address, port=port)
+        enter = ["-n", namespace, "exec", pod, "--", "/bin/sh", "-c", script]
+        self._argv = [str(binaries.path_of("kubectl")), *enter]
         self._env = kubectl.env
         self.answered: list[float] = []
         self.failed = 0
