@@ -18,9 +18,17 @@ from policy_cases import (
     POD_NAMES,
     address_of,
     any_spec_strategy,
+    egress,
+    ingress,
     labels_strategy,
     namespace,
+    peer,
+    pod,
     pod_strategy,
+    policy,
+    port,
+    select,
+    to_port,
 )
 
 PODS = [(ns, name) for ns in NAMESPACES for name in POD_NAMES]
@@ -52,6 +60,22 @@ class Harness:
         assert self.endpoints == {node: self.model.endpoints(node) for node in self.model.nodes()}
         assert outcome_of(self.model) == expected(self.inputs)
         assert not self.model.drain()
+
+    def populate(self) -> None:
+        """Six pods that talk, under policies that see them by labels, namespaces and named ports."""
+        for number, key in enumerate(PODS):
+            web = pod(*key, {"app": "xyz"[number % 3]}, node=f"n{number % 2 + 1}", uid="u1", ports=(port(80, "http"),))
+            self.inputs.pods[key] = web
+            self.model.set_pod(key, web)
+            self._set_addresses(key, "u1", (address_of(key),))
+        for name in NAMESPACES:
+            self.inputs.namespaces[name] = namespace(name, {"tier": "x"})
+            self.model.set_namespace(name, self.inputs.namespaces[name])
+            self._set_policy(
+                policy(name, "p0", select(app="x"), (ingress((peer(namespaces=select(tier="x")),)),), uid="u1")
+            )
+            self._set_policy(policy(name, "p1", out=(egress((peer(select(app="y")),), to_port("http")),), uid="u1"))
+        self.drain()
 
     def set_pod(self, draw: st.DrawFn) -> None:
         key = draw(st.sampled_from(PODS))
@@ -89,9 +113,12 @@ class Harness:
     def set_policy(self, draw: st.DrawFn) -> None:
         key, uid = draw(st.sampled_from(POLICIES)), draw(st.sampled_from(("u1", "u1", "u2")))
         meta = ObjectMeta(namespace=key[0], name=key[1], uid=uid)
-        policy = NetworkPolicy(metadata=meta, spec=draw(any_spec_strategy))
-        self.inputs.set_policy(key, policy)
-        self.model.set_policy(key, policy)
+        self._set_policy(NetworkPolicy(metadata=meta, spec=draw(any_spec_strategy)))
+
+    def _set_policy(self, declared: NetworkPolicy) -> None:
+        key = (declared.metadata.namespace, declared.metadata.name)
+        self.inputs.set_policy(key, declared)
+        self.model.set_policy(key, declared)
 
     def remove_policy(self, draw: st.DrawFn) -> None:
         self._remove_policy(draw(st.sampled_from(POLICIES)))
@@ -117,19 +144,20 @@ class Harness:
         assert changes.nodes == self.model.nodes()
         self.objects = {key: found for key in changes.objects if (found := self.model.desired(*key))}
         assert lost or self.objects == before
+        self.endpoints = {node: self.model.endpoints(node) for node in changes.nodes}
         self.drain()
 
     def tear_down(self) -> None:
         for name in NAMESPACES:
             self._remove_namespace(name)
         self.drain()
-        for policy in POLICIES:
-            self._remove_policy(policy)
+        for key in POLICIES:
+            self._remove_policy(key)
         self.drain()
-        for pod in PODS:
-            self._remove_pod(pod)
+        for key in PODS:
+            self._remove_pod(key)
             for uid in ("u1", "u2"):
-                self._set_addresses(pod, uid, ())
+                self._set_addresses(key, uid, ())
         self.drain()
         assert not self.objects
         assert not self.endpoints
@@ -153,8 +181,8 @@ def feeds_of(inputs: Inputs, model: PolicyModel) -> list[Callable[[], None]]:
     """Every input, as a call that feeds it."""
     feeds: list[Callable[[], None]] = []
     feeds += [lambda n=name, o=found: model.set_namespace(n, o) for name, found in inputs.namespaces.items()]  # type: ignore[misc]
-    feeds += [lambda k=key, o=pod: model.set_pod(k, o) for key, pod in inputs.pods.items()]  # type: ignore[misc]
-    feeds += [lambda k=key, o=policy: model.set_policy(k, o) for key, policy in inputs.policies.items()]  # type: ignore[misc]
+    feeds += [lambda k=key, o=found: model.set_pod(k, o) for key, found in inputs.pods.items()]  # type: ignore[misc]
+    feeds += [lambda k=key, o=found: model.set_policy(k, o) for key, found in inputs.policies.items()]  # type: ignore[misc]
     feeds += [
         lambda k=key, u=uid, a=held: model.set_addresses(k, u, a)  # type: ignore[misc]
         for (key, uid), held in inputs.addresses.items()
@@ -178,11 +206,13 @@ WEIGHTED = ["set_pod", "set_pod", "set_policy", "set_policy", "set_addresses", "
 
 
 @settings(max_examples=250, deadline=None)
-@given(st.data())
-def test_results_depend_on_the_inputs_as_they_are(data: st.DataObject) -> None:
+@given(st.data(), st.booleans())
+def test_results_depend_on_the_inputs_as_they_are(data: st.DataObject, populated: bool) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(chunks, "CHUNK_SIZE", 2)
         harness = Harness()
+        if populated:
+            harness.populate()
         for step in data.draw(st.lists(st.tuples(st.sampled_from(WEIGHTED), st.booleans()), max_size=40)):
             getattr(harness, step[0])(data.draw)
             if step[1]:
