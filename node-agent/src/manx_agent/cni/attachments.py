@@ -1,0 +1,240 @@
+"""A pod's attachment to the node: made, undone, checked.
+
+Owns: the order of steps, and that a failed ADD leaves nothing. Must not: run two operations on one attachment at once
+(`exclusion` sees to that) or know about sockets.
+
+ADD's goals, and how they are met:
+ 1. No address twice: it is journalled before anything is made with it (`ipam`).
+ 2. No packet before policy: the links stay down until the pod's policy is in the kernel.
+ 3. No inheritance: the connections of the address's former owner are forgotten before its new one is up.
+ 4. No traces: on any failure, and when the client goes away, everything is undone, the address last.
+What does not depend on each other (links, connection tracking, policy) is done at the same time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from manx_agent.cni.exclusion import together, uninterrupted
+from manx_agent.cni.protocol import (
+    CHECK_FAILED,
+    INVALID_CONFIG,
+    INVALID_ENVIRONMENT,
+    INVALID_NETNS,
+    TRY_AGAIN,
+    UNKNOWN_CONTAINER,
+    CniError,
+    Pod,
+    Request,
+    addresses_in,
+    pod_of,
+    result_of,
+)  # fmt: skip
+from manx_agent.drivers.netlink import Netlink, SandboxError
+from manx_agent.drivers.netlink_messages import PodLink, interface_name, mac_address
+from manx_agent.ipam import Ipam
+from manx_agent.ipam.table import Key
+from manx_agent.model import AgentError, EndpointAdmission, LocalEndpoint
+from manx_core.api.v1alpha1 import Allocation, NodeStateSpec
+
+log = logging.getLogger(__name__)
+
+WITHDRAW_TIMEOUT = 10.0
+"""Seconds that DEL waits for policy to let go of an endpoint whose interface is already gone."""
+POLL = 0.1
+"""Seconds between looks at what nobody notifies of."""
+
+OnChange = Callable[[frozenset[str]], None]
+
+
+@dataclass(slots=True)
+class Progress:
+    """What an ADD is waiting for, for the message of its timeout."""
+
+    waiting_for: Callable[[], str]
+
+
+def endpoint_of(allocation: Allocation) -> LocalEndpoint:
+    return LocalEndpoint(
+        namespace=allocation.namespace,
+        name=allocation.name,
+        uid=allocation.uid,
+        container_id=allocation.container_id,
+        interface=interface_name(allocation.container_id, allocation.interface),
+        address=allocation.address,
+    )
+
+
+class Attachments:
+    """`endpoints` by container ID: every pod interface that exists, from the moment its policy is asked for."""
+
+    def __init__(
+        self,
+        ipam: Ipam,
+        admission: EndpointAdmission,
+        netlink: Netlink,
+        node_state: Callable[[], NodeStateSpec | None],
+        on_change: OnChange,
+    ) -> None:
+        self._ipam = ipam
+        self._admission = admission
+        self._netlink = netlink
+        self._node_state = node_state
+        self._on_change = on_change
+        self._news = asyncio.Event()
+        self.endpoints: dict[str, LocalEndpoint] = {}
+
+    def notify(self) -> None:
+        """The operator told something: look again whether waiting pods are expected now."""
+        self._news.set()
+        self._news = asyncio.Event()
+
+    def register(self, endpoint: LocalEndpoint) -> None:
+        self.endpoints[endpoint.container_id] = endpoint
+        self._on_change(frozenset({endpoint.container_id}))
+
+    def _unregister(self, container_id: str) -> None:
+        if self.endpoints.pop(container_id, None) is not None:
+            self._on_change(frozenset({container_id}))
+
+    # --- ADD ----------------------------------------------------------------------------------------------------------
+
+    async def add(self, request: Request, namespace: int) -> dict[str, Any]:
+        """ADD's result. Raises CniError; then, and when cancelled, nothing is left of it."""
+        pod = pod_of(request)
+        self._refuse_contradictions(request, pod)
+        progress = Progress(lambda: "")
+        try:
+            async with asyncio.timeout(request.config.timeout):
+                return await self._attach(request, pod, namespace, progress)
+        except TimeoutError as error:
+            await self._undo(request.key)
+            text = f"pod {pod}: gave up after {request.config.timeout:g} s: {progress.waiting_for()}"
+            raise CniError(TRY_AGAIN, text) from error
+        except AgentError as error:
+            await self._undo(request.key)
+            code = INVALID_NETNS if isinstance(error, SandboxError) else TRY_AGAIN
+            raise CniError(code, f"pod {pod}: {error}") from error
+        except BaseException:
+            await self._undo(request.key)
+            raise
+
+    def _refuse_contradictions(self, request: Request, pod: Pod) -> None:
+        for (container, interface), found in self._ipam.allocations().items():
+            if container != request.container_id:
+                continue
+            if interface != request.if_name:
+                text = f"container {container} already has {interface}; Manx gives a pod one interface"
+                raise CniError(INVALID_CONFIG, text)
+            if found.uid != pod.uid:
+                owner = Pod(found.namespace, found.name, found.uid)
+                raise CniError(INVALID_ENVIRONMENT, f"container {container} belongs to pod {owner}, not to {pod}")
+
+    async def _attach(self, request: Request, pod: Pod, namespace: int, progress: Progress) -> dict[str, Any]:
+        progress.waiting_for = lambda: f"the operator has not yet told this node of pod {pod}"
+        await self._until_expected(pod)
+        progress.waiting_for = lambda: f"no address: {self._ipam.shortage()}"
+        address, mtu = await together(self._ipam.allocate(_allocation(request, pod)), self._mtu())
+        endpoint = endpoint_of(_allocation(request, pod, address))
+        link = _link(endpoint, request, mtu)
+        self.register(endpoint)
+        progress.waiting_for = lambda: "its policy is not in the kernel yet"
+        await together(
+            self._netlink.create(link, namespace),
+            self._netlink.flush_conntrack(endpoint.address),
+            self._admission.admit(endpoint),
+        )
+        progress.waiting_for = lambda: "its links are not up yet"
+        await self._netlink.activate(link, namespace)
+        return result_of(link, request.netns)
+
+    async def _until_expected(self, pod: Pod) -> None:
+        while not self._admission.is_expected(pod.namespace, pod.name, pod.uid):
+            try:
+                async with asyncio.timeout(POLL):
+                    await self._news.wait()
+            except TimeoutError:
+                continue
+
+    async def _mtu(self) -> int:
+        state = self._node_state()
+        if state is not None and state.mtu:
+            return state.mtu
+        return await self._netlink.mtu_of(state.ipv4 if state else "")
+
+    async def _undo(self, key: Key) -> None:
+        """Whatever happens meanwhile. What cannot be undone now stays in the journal, for the runtime's DEL."""
+        try:
+            await uninterrupted(self._detach(key))
+        except AgentError as error:
+            log.error("undoing ADD of container %s: %s; its address stays reserved until DEL", key[0], error)
+
+    # --- DEL ----------------------------------------------------------------------------------------------------------
+
+    async def delete(self, key: Key) -> None:
+        """Needs nothing but the kernel and the disk. Raises CniError (try again) where they refuse."""
+        try:
+            await self._detach(key)
+        except AgentError as error:
+            raise CniError(TRY_AGAIN, f"container {key[0]}: {error}") from error
+
+    async def _detach(self, key: Key) -> None:
+        """The link first, then nothing can be sent any more; the address last, so that a crash leaves it taken."""
+        await self._netlink.delete(interface_name(*key))
+        found = self._ipam.find(key)
+        if found is None:
+            return
+        self._unregister(found.container_id)
+        await together(self._withdraw(found.container_id), self._netlink.flush_conntrack(found.address))
+        await self._ipam.free(key)
+
+    async def _withdraw(self, container_id: str) -> None:
+        """An endpoint that policy does not let go of is reported, but does not keep the pod from being deleted: without
+        its interface it passes nothing, and its address is not given again under the same interface name."""
+        try:
+            async with asyncio.timeout(WITHDRAW_TIMEOUT):
+                await self._admission.withdraw(container_id)
+        except (AgentError, TimeoutError) as error:
+            log.error("policy of container %s is still in the kernel: %s", container_id, error or "timed out")
+
+    # --- CHECK --------------------------------------------------------------------------------------------------------
+
+    async def check(self, request: Request, namespace: int) -> None:
+        """Raises CniError where the attachment is not as ADD left it."""
+        allocation = self._ipam.find(request.key)
+        if allocation is None:
+            text = f"container {request.container_id} has no interface {request.if_name} here"
+            raise CniError(UNKNOWN_CONTAINER, text)
+        listed = addresses_in(request.config.prev_result)
+        if listed and allocation.address not in listed:
+            text = f"prevResult.ips: {', '.join(sorted(listed))}; this container has {allocation.address}"
+            raise CniError(CHECK_FAILED, text)
+        link = _link(endpoint_of(allocation), request, await self._mtu())
+        problems = await self._netlink.problems_of(link, namespace)
+        if problems:
+            raise CniError(CHECK_FAILED, "; ".join(problems))
+
+
+def _allocation(request: Request, pod: Pod, address: str = "") -> Allocation:
+    return Allocation(
+        address=address,
+        namespace=pod.namespace,
+        name=pod.name,
+        uid=pod.uid,
+        container_id=request.container_id,
+        interface=request.if_name,
+    )
+
+
+def _link(endpoint: LocalEndpoint, request: Request, mtu: int) -> PodLink:
+    return PodLink(
+        interface=endpoint.interface,
+        pod_interface=request.if_name,
+        address=endpoint.address,
+        pod_mac=mac_address(*request.key),
+        mtu=mtu,
+    )

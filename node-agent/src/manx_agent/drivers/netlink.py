@@ -1,0 +1,190 @@
+"""Pods' links: made, brought up, inspected, mended and taken away.
+
+Owns: links, addresses, neighbour entries, endpoint routes and kernel parameters of interfaces named mnx*. Must not:
+touch others' interfaces, or BGP's routes (`drivers.routes`), or bring a link up before its caller has the pod's policy
+in place.
+
+Everything that can block is done in threads (`netlink_threads`), a few at a time: the kernel does such work one at a
+time anyway, under its rtnl lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import errno
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from manx_agent.drivers import netlink_conntrack, netlink_messages, netlink_sysctl
+from manx_agent.drivers.netlink_messages import PodLink
+from manx_agent.drivers.netlink_reading import Reader, addresses_behind, index_of, present
+from manx_agent.drivers.netlink_threads import in_thread
+from manx_agent.drivers.netlink_wire import Message, NetlinkError, Wire
+from manx_core.api.v1alpha1 import Interface
+
+T = TypeVar("T")
+
+CLONE_NEWNET = 0x40000000
+CONCURRENCY = 8
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class SandboxError(NetlinkError):
+    """The pod's network namespace is not one, or cannot be entered."""
+
+
+class Netlink:
+    """All methods raise NetlinkError. `proc_sys_net` is where the node's own /proc/sys/net is to be found."""
+
+    def __init__(self, proc_sys_net: Path = netlink_sysctl.PROC_SYS_NET) -> None:
+        self._sysctl = proc_sys_net
+        self._slots = asyncio.Semaphore(CONCURRENCY)
+
+    async def prepare(self) -> None:
+        """Set what the node itself needs."""
+        await self._do(lambda: netlink_sysctl.write(self._sysctl, netlink_sysctl.NODE))
+
+    async def create(self, link: PodLink, namespace: int) -> None:
+        """The pair of interfaces, down, with the pod's address and the node's parameters. `namespace`: an open file of
+        the pod's network namespace. A pair left by an earlier attempt is replaced."""
+        await self._do(lambda: self._create(link, namespace))
+
+    async def activate(self, link: PodLink, namespace: int) -> None:
+        """Both ends up, with their routes: from now on packets pass."""
+        await self._do(lambda: _activate(link, namespace))
+
+    async def delete(self, interface: str) -> None:
+        """With its routes and the pod's end; one that is not there is no error."""
+        await self._do(lambda: _send(netlink_messages.delete_link(interface)))
+
+    async def flush_conntrack(self, address: str) -> None:
+        """Forget every connection of the address."""
+        await self._do(lambda: netlink_conntrack.flush(address))
+
+    async def present(self) -> frozenset[str]:
+        """The interfaces of this node that carry our prefix."""
+        return await self._do(present)
+
+    async def addresses_behind(self, interfaces: Iterable[str]) -> frozenset[str]:
+        """To which addresses our routes go through these interfaces."""
+        return await self._do(lambda: addresses_behind(interfaces))
+
+    async def problems_of(self, link: PodLink, namespace: int) -> tuple[str, ...]:
+        """What of an active link is not as `create` and `activate` made it, one sentence each."""
+        return await self._do(lambda: self._problems_of(link, namespace))
+
+    async def mend(self, endpoints: Mapping[str, str]) -> tuple[str, ...]:
+        """Repair the node's ends (interface → address) of active links; says what was wrong. A link that is down or
+        gone is left alone: nobody knows whether its pod's policy was in place."""
+        return await self._do(lambda: self._mend(endpoints))
+
+    async def interfaces(self) -> tuple[Interface, ...]:
+        """The node's own interfaces that have global IPv4 or IPv6 addresses, for autodetection."""
+        return await self._do(_interfaces)
+
+    async def mtu_of(self, address: str) -> int:
+        """Bytes of the interface that has this address of the node; 1500 if none has."""
+        return await self._do(lambda: _mtu_of(address))
+
+    async def _do(self, work: Callable[[], T]) -> T:
+        async with self._slots:
+            return await in_thread(work)
+
+    # --- in threads ---------------------------------------------------------------------------------------------------
+
+    def _create(self, link: PodLink, namespace: int) -> None:
+        request = netlink_messages.create_pair(link, namespace)
+        try:
+            _send(request)
+        except NetlinkError as error:
+            if error.errno != errno.EEXIST:
+                raise
+            _send(netlink_messages.delete_link(link.interface))
+            _send(request)
+        netlink_sysctl.write(self._sysctl, netlink_sysctl.of_interface(link.interface))
+        _enter(namespace)
+        _send(netlink_messages.add_address(link, index_of(link.pod_interface)))
+
+    def _problems_of(self, link: PodLink, namespace: int) -> tuple[str, ...]:
+        try:
+            found = self._node_problems(link, index_of(link.interface))
+            _enter(namespace)
+            with Reader() as reader:
+                found += reader.problems_in_pod(link, index_of(link.pod_interface))
+        except NetlinkError as error:
+            return (str(error),)
+        return tuple(found)
+
+    def _node_problems(self, link: PodLink, index: int) -> list[str]:
+        with Reader() as reader:
+            found = [] if reader.is_up(index) else [f"{link.interface} is down"]
+            if not reader.has_endpoint_route(link.address, index):
+                found.append(f"no route to {link.address} through {link.interface}")
+        wrong = netlink_sysctl.differing(self._sysctl, netlink_sysctl.of_interface(link.interface))
+        return found + [f"{name} is {value!r}" for name, value in wrong.items()]
+
+    def _mend(self, endpoints: Mapping[str, str]) -> tuple[str, ...]:
+        with Reader() as reader:
+            return tuple(
+                repaired
+                for interface, address in endpoints.items()
+                for repaired in self._mend_one(reader, interface, address)
+            )
+
+    def _mend_one(self, reader: Reader, interface: str, address: str) -> list[str]:
+        try:
+            index = index_of(interface)
+            if not reader.is_up(index):
+                return []
+            wanted = netlink_sysctl.of_interface(interface)
+            wrong = netlink_sysctl.differing(self._sysctl, wanted)
+            netlink_sysctl.write(self._sysctl, {name: wanted[name] for name in wrong})
+            found = [f"{name} was {value!r}" for name, value in wrong.items()]
+            if not reader.has_endpoint_route(address, index):
+                _send(netlink_messages.endpoint_route(address, index))
+                found.append(f"the route to {address} through {interface} was gone")
+        except NetlinkError:
+            if interface in present():
+                raise
+            return []  # deleted meanwhile
+        return found
+
+
+def _send(*messages: Message) -> None:
+    with Wire() as wire:
+        wire.send(messages)
+
+
+def _enter(namespace: int) -> None:
+    """This thread's network namespace from now on, for good."""
+    if _libc.setns(namespace, CLONE_NEWNET):
+        code = ctypes.get_errno()
+        raise SandboxError(f"cannot enter the pod's network namespace: {os.strerror(code)}", code)
+
+
+def _activate(link: PodLink, namespace: int) -> None:
+    index = index_of(link.interface)
+    _send(
+        netlink_messages.set_up(link.interface, index),
+        netlink_messages.endpoint_route(link.address, index),
+    )
+    _enter(namespace)
+    index = index_of(link.pod_interface)
+    _send(
+        netlink_messages.set_up(link.pod_interface, index),
+        netlink_messages.gateway_neighbour(index),
+        *netlink_messages.pod_routes(index),
+    )
+
+
+def _interfaces() -> tuple[Interface, ...]:
+    with Reader() as reader:
+        return reader.interfaces()
+
+
+def _mtu_of(address: str) -> int:
+    with Reader() as reader:
+        return reader.mtu_of(address)

@@ -1,0 +1,128 @@
+"""The netlink requests that wire a pod to its node: pure.
+
+Owns: what each request says. Must not: send it.
+Source: linux/rtnetlink.h, linux/if_link.h, linux/neighbour.h; the shape (a /32, a link-local gateway that no interface
+has, proxy ARP on the node's end) is the one Calico's users know.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from typing import Any
+
+from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
+from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+from pyroute2.netlink.rtnl.ndmsg import ndmsg
+from pyroute2.netlink.rtnl.rtmsg import rtmsg
+
+from manx_agent.drivers.netlink_wire import ABSENT, ALREADY, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Message
+from manx_core.api.v1alpha1 import ROUTE_PROTOCOL
+
+GATEWAY = "169.254.1.1"
+"""The pods' next hop: link-local, on no interface; the node's end of the veth answers for it."""
+NODE_MAC = "ee:ee:ee:ee:ee:ee"
+"""The same on every node's end, so that a pod's neighbour entry stays right whatever happens to the node's end."""
+PREFIX = "mnx"
+
+RTM_NEWLINK, RTM_DELLINK, RTM_NEWADDR, RTM_NEWROUTE, RTM_GETROUTE, RTM_NEWNEIGH = 16, 17, 20, 24, 26, 28
+AF_INET = 2
+IFF_UP = 1
+RT_TABLE_MAIN, RT_SCOPE_LINK, RT_SCOPE_UNIVERSE, RTN_UNICAST, RTPROT_STATIC = 254, 253, 0, 1, 4
+NUD_PERMANENT = 0x80
+
+
+@dataclass(frozen=True, slots=True)
+class PodLink:
+    """One pod's wiring. `interface` and `address` as in LocalEndpoint; `pod_interface` is the pod's end; `mtu` in
+    bytes."""
+
+    interface: str
+    pod_interface: str
+    address: str
+    pod_mac: str
+    mtu: int
+
+
+def interface_name(container_id: str, pod_interface: str) -> str:
+    """The node's end: found again by whoever knows the container ID, with no state at all."""
+    return PREFIX + hashlib.sha1((container_id + pod_interface).encode()).hexdigest()[:11]
+
+
+def mac_address(container_id: str, pod_interface: str) -> str:
+    """The pod's end: locally administered, unicast; given explicitly, since udev rewrites what the kernel chose."""
+    digest = hashlib.sha256((container_id + pod_interface).encode()).digest()
+    return ":".join(f"{byte:02x}" for byte in (digest[0] & 0xFC | 0x02, *digest[1:6]))
+
+
+def create_pair(link: PodLink, namespace: int) -> Message:
+    """Both ends, down, the pod's in the namespace of that file descriptor from the start."""
+    peer = [
+        ("IFLA_IFNAME", link.pod_interface),
+        ("IFLA_ADDRESS", link.pod_mac),
+        ("IFLA_MTU", link.mtu),
+        ("IFLA_NET_NS_FD", namespace),
+    ]
+    veth = {"attrs": [("VETH_INFO_PEER", {"attrs": peer})]}
+    body = ifinfmsg()
+    body["attrs"] = [
+        ("IFLA_IFNAME", link.interface),
+        ("IFLA_ADDRESS", NODE_MAC),
+        ("IFLA_MTU", link.mtu),
+        ("IFLA_LINKINFO", {"attrs": [("IFLA_INFO_KIND", "veth"), ("IFLA_INFO_DATA", veth)]}),
+    ]
+    about = f"create {link.interface} with {link.pod_interface} in the pod"
+    return Message(about, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body)
+
+
+def delete_link(interface: str) -> Message:
+    body = ifinfmsg()
+    body["attrs"] = [("IFLA_IFNAME", interface)]
+    return Message(f"delete {interface}", RTM_DELLINK, 0, body, ABSENT)
+
+
+def set_up(interface: str, index: int) -> Message:
+    body = ifinfmsg()
+    body["index"], body["flags"], body["change"] = index, IFF_UP, IFF_UP
+    return Message(f"set {interface} up", RTM_NEWLINK, 0, body)
+
+
+def add_address(link: PodLink, index: int) -> Message:
+    body = ifaddrmsg()
+    body["family"], body["prefixlen"], body["index"] = AF_INET, 32, index
+    body["attrs"] = [("IFA_LOCAL", link.address), ("IFA_ADDRESS", link.address)]
+    about = f"give {link.address} to {link.pod_interface}"
+    return Message(about, RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, body, ALREADY)
+
+
+def gateway_neighbour(index: int) -> Message:
+    """Spares the pod ARP, and the node the default route that proxy ARP needs before it answers."""
+    body = ndmsg()
+    body["family"], body["ifindex"], body["state"] = AF_INET, index, NUD_PERMANENT
+    body["attrs"] = [("NDA_DST", GATEWAY), ("NDA_LLADDR", NODE_MAC)]
+    return Message("neighbour entry of the gateway", RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, body)
+
+
+def pod_routes(index: int) -> list[Message]:
+    """The gateway on the link, everything else through it."""
+    return [
+        _route("route to the gateway", GATEWAY, index, RT_SCOPE_LINK, RTPROT_STATIC),
+        _route("default route", "", index, RT_SCOPE_UNIVERSE, RTPROT_STATIC, gateway=GATEWAY),
+    ]
+
+
+def endpoint_route(address: str, index: int) -> Message:
+    """The node's route to the pod, recognisable by its protocol."""
+    return _route(f"route to {address}", address, index, RT_SCOPE_LINK, ROUTE_PROTOCOL)
+
+
+def _route(about: str, destination: str, index: int, scope: int, protocol: int, gateway: str = "") -> Message:
+    body = rtmsg()
+    body["family"], body["table"], body["type"] = AF_INET, RT_TABLE_MAIN, RTN_UNICAST
+    body["scope"], body["proto"], body["dst_len"] = scope, protocol, 32 if destination else 0
+    attributes: list[tuple[str, Any]] = [("RTA_OIF", index)]
+    attributes += [("RTA_DST", str(IPv4Address(destination)))] if destination else []
+    attributes += [("RTA_GATEWAY", gateway)] if gateway else []
+    body["attrs"] = attributes
+    return Message(about, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, body)

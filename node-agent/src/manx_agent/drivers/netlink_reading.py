@@ -1,0 +1,118 @@
+"""What the kernel has of links, addresses and routes, for checks and autodetection.
+
+Owns: queries and their decoding. Must not: change anything, or be used on the event loop.
+
+Why this way: pyroute2 decodes. A dump of all routes would cost with the cluster's size (BGP's routes are among them),
+so a pod's route is looked up by its address, and dumps are filtered by the kernel (strict checking, Linux 4.20).
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Iterable
+from typing import Any, Self
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError as LibraryError
+
+from manx_agent.drivers.netlink_messages import GATEWAY, IFF_UP, PREFIX, RT_SCOPE_UNIVERSE, PodLink
+from manx_agent.drivers.netlink_wire import NetlinkError
+from manx_core.api.v1alpha1 import ROUTE_PROTOCOL, Interface
+
+RTM_F_FIB_MATCH = 0x2000
+"""Answer with the route itself, not with what a packet would use."""
+DEFAULT_MTU = 1500
+
+
+class Reader:
+    """In the network namespace of the thread that opens it. All methods raise NetlinkError; what went away while it was
+    being read is no error."""
+
+    def __init__(self) -> None:
+        self._route = IPRoute(strict_check=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._route.close()
+
+    def is_up(self, index: int) -> bool:
+        return any(found["flags"] & IFF_UP for found in self._ask("get_links", index))
+
+    def has_endpoint_route(self, address: str, index: int) -> bool:
+        """Whether our route to this address goes through this interface."""
+        found = self._ask(
+            "route", "get", family=socket.AF_INET, dst=address, dst_len=32, flags=RTM_F_FIB_MATCH
+        )  # fmt: skip
+        return any(
+            route["proto"] == ROUTE_PROTOCOL and route["dst_len"] == 32 and route.get_attr("RTA_OIF") == index
+            for route in found
+        )
+
+    def endpoint_addresses(self, index: int) -> set[str]:
+        """To which addresses our routes go through this interface."""
+        return {
+            route.get_attr("RTA_DST")
+            for route in self._ask("get_routes", family=socket.AF_INET, oif=index)
+            if route["proto"] == ROUTE_PROTOCOL and route["dst_len"] == 32
+        }
+
+    def problems_in_pod(self, link: PodLink, index: int) -> list[str]:
+        """What the pod's end lacks."""
+        addresses = {found.get_attr("IFA_LOCAL") for found in self._ask("get_addr", family=socket.AF_INET, index=index)}
+        routes = self._ask("get_routes", family=socket.AF_INET, oif=index)
+        gateways = {route.get_attr("RTA_GATEWAY") for route in routes if route["dst_len"] == 0}
+        found = [] if self.is_up(index) else [f"{link.pod_interface} is down in the pod"]
+        found += [] if link.address in addresses else [f"{link.pod_interface} does not have {link.address} in the pod"]
+        found += [] if GATEWAY in gateways else [f"no default route through {link.pod_interface} in the pod"]
+        return found
+
+    def interfaces(self) -> tuple[Interface, ...]:
+        names = {found["index"]: found.get_attr("IFLA_IFNAME") for found in self._ask("get_links")}
+        addresses: dict[str, list[str]] = {}
+        for found in self._ask("get_addr"):
+            name = names.get(found["index"], PREFIX)
+            if found["scope"] == RT_SCOPE_UNIVERSE and not name.startswith(PREFIX):
+                address = found.get_attr("IFA_LOCAL") or found.get_attr("IFA_ADDRESS")
+                addresses.setdefault(name, []).append(f"{address}/{found['prefixlen']}")
+        return tuple(Interface(name=name, addresses=tuple(found)) for name, found in sorted(addresses.items()))
+
+    def mtu_of(self, address: str) -> int:
+        """Of the interface that has the address; 1500 if none has."""
+        for found in self._ask("get_addr", family=socket.AF_INET):
+            if found.get_attr("IFA_LOCAL") == address:
+                return next((int(link.get_attr("IFLA_MTU")) for link in self._ask("get_links", found["index"])), 1500)
+        return DEFAULT_MTU
+
+    def _ask(self, method: str, *args: Any, **kwargs: Any) -> list[Any]:
+        try:
+            return list(getattr(self._route, method)(*args, **kwargs))
+        except LibraryError as error:
+            if error.code in (errno.ENODEV, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ESRCH):
+                return []
+            raise NetlinkError(f"{method}: {error}", error.code) from error
+        except OSError as error:
+            raise NetlinkError(f"{method}: {error}", error.errno or 0) from error
+
+
+def index_of(interface: str) -> int:
+    """Raises NetlinkError (ENODEV) where there is none."""
+    try:
+        return socket.if_nametoindex(interface)
+    except OSError as error:
+        raise NetlinkError(f"there is no interface {interface}", errno.ENODEV) from error
+
+
+def present() -> frozenset[str]:
+    """The interfaces that carry our prefix."""
+    return frozenset(name for _, name in socket.if_nameindex() if name.startswith(PREFIX))
+
+
+def addresses_behind(interfaces: Iterable[str]) -> frozenset[str]:
+    """To which addresses our routes go through any of these; those gone meanwhile count for nothing."""
+    indices = {name: index for index, name in socket.if_nameindex()}
+    with Reader() as reader:
+        found = [reader.endpoint_addresses(indices[name]) for name in interfaces if name in indices]
+    return frozenset().union(*found)

@@ -1,0 +1,130 @@
+"""A blocking netlink socket: requests out, acknowledgements back, errors as ours.
+
+Owns: framing, sequence numbers, error texts. Must not: be used on the event loop, or know what requests mean.
+
+Why this way: pyroute2 encodes the messages, but its sockets run an event loop of their own, and a request's work is
+done inside the kernel's sendmsg (deleting a veth takes some 15 ms): that belongs in a thread, which also is the only
+way to reach another network namespace. Several requests go in one datagram; the kernel acknowledges each.
+Source: RFC 3549; linux/netlink.h.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Self
+
+from manx_agent.model import AgentError
+
+NLM_F_REQUEST, NLM_F_ACK = 0x1, 0x4
+NLM_F_EXCL, NLM_F_CREATE, NLM_F_REPLACE = 0x200, 0x400, 0x100
+NLMSG_ERROR = 2
+NLM_F_CAPPED, NLM_F_ACK_TLVS = 0x100, 0x200
+NLMSGERR_ATTR_MSG = 1
+SOL_NETLINK, NETLINK_CAP_ACK, NETLINK_EXT_ACK = 270, 10, 11
+HEADER = struct.Struct("=IHHII")
+TIMEOUT = 10.0
+"""Seconds for the kernel to answer: it does so within the send, so more is a fault."""
+
+
+class NetlinkError(AgentError):
+    """The kernel refused a request; `errno` says why (0 where it is no errno)."""
+
+    def __init__(self, message: str, code: int = 0) -> None:
+        super().__init__(message)
+        self.errno = code
+
+
+class Message(NamedTuple):
+    """A request: `body` is one of pyroute2's message classes, filled in; `about` names what it does, for errors.
+    `ignore`: errno values that mean that the kernel already is as wanted."""
+
+    about: str
+    type: int
+    flags: int
+    body: Any
+    ignore: frozenset[int] = frozenset()
+
+
+class Wire:
+    """A socket in the network namespace of the thread that opens it. Raises NetlinkError."""
+
+    def __init__(self, family: int = socket.NETLINK_ROUTE) -> None:
+        try:
+            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, family)
+            self._socket.setsockopt(SOL_NETLINK, NETLINK_CAP_ACK, 1)
+            self._socket.setsockopt(SOL_NETLINK, NETLINK_EXT_ACK, 1)
+            self._socket.bind((0, 0))
+            self._socket.settimeout(TIMEOUT)
+        except OSError as error:
+            raise NetlinkError(f"netlink socket: {error.strerror}", error.errno or 0) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def send(self, messages: Sequence[Message]) -> None:
+        """Send all in one datagram and wait for each's acknowledgement. The kernel does them in order and does not stop
+        at one that fails; the first failure is raised."""
+        packed = b"".join(_encode(message, number) for number, message in enumerate(messages, 1))
+        try:
+            self._socket.send(packed)
+            answers = self._acknowledgements(len(messages))
+        except OSError as error:
+            text = error.strerror or str(error)
+            raise NetlinkError(f"{messages[0].about}: {text}", error.errno or 0) from error
+        for number, message in enumerate(messages, 1):
+            code, text = answers[number]
+            if code and code not in message.ignore:
+                raise NetlinkError(f"{message.about}: {os.strerror(code)}{text}", code)
+
+    def _acknowledgements(self, count: int) -> dict[int, tuple[int, str]]:
+        answers: dict[int, tuple[int, str]] = {}
+        while len(answers) < count:
+            answers |= parse_acknowledgements(self._socket.recv(1 << 16))
+        return answers
+
+
+def _encode(message: Message, number: int) -> bytes:
+    flags = message.flags | NLM_F_REQUEST | NLM_F_ACK
+    body = message.body
+    body["header"] = {"type": message.type, "flags": flags, "sequence_number": number, "pid": 0}
+    body.encode()
+    encoded = bytes(body.data)
+    return encoded + bytes(-len(encoded) % 4)
+
+
+def parse_acknowledgements(data: bytes) -> dict[int, tuple[int, str]]:
+    """Sequence number → (errno, the kernel's own words, if any) of the NLMSG_ERROR messages in a datagram."""
+    found: dict[int, tuple[int, str]] = {}
+    offset = 0
+    while offset + HEADER.size <= len(data):
+        length, kind, flags, sequence, _ = HEADER.unpack_from(data, offset)
+        if kind == NLMSG_ERROR:
+            payload = data[offset + HEADER.size : offset + length]
+            found[sequence] = -struct.unpack_from("=i", payload)[0], _extended(payload, flags)
+        offset += max(HEADER.size, (length + 3) & ~3)
+    return found
+
+
+def _extended(payload: bytes, flags: int) -> str:
+    """The text of an extended acknowledgement: after the error comes the request's header, its payload too if not
+    capped."""
+    if not flags & NLM_F_ACK_TLVS:
+        return ""
+    offset = 4 + (HEADER.size if flags & NLM_F_CAPPED else struct.unpack_from("=I", payload, 4)[0])
+    while offset + 4 <= len(payload):
+        length, kind = struct.unpack_from("=HH", payload, offset)
+        if kind == NLMSGERR_ATTR_MSG:
+            return " (" + payload[offset + 4 : offset + length].rstrip(b"\0").decode("utf-8", "replace") + ")"
+        offset += max(4, (length + 3) & ~3)
+    return ""
+
+
+ALREADY = frozenset({errno.EEXIST})
+ABSENT = frozenset({errno.ENODEV, errno.ENXIO})
