@@ -24,6 +24,7 @@ from manx_kube.errors import AlreadyExists, KubeError
 from manx_kube.informer import Batch, Event
 from manx_kube.lease import Term
 from manx_operator.addresses import Addresses
+from manx_operator.announce import Announcer
 from manx_operator.blocks import Blocks, Surplus, World
 from manx_operator.decide import KEEP, Decider, Keep, Wanted
 from manx_operator.forgetting import Forgetter, HeldAddresses, addresses_of
@@ -55,12 +56,21 @@ class Control:
     """Build it when the caches are consistent; `start`, and `stop` before the term is another's."""
 
     def __init__(
-        self, client: KubeClient, inputs: Inputs, term: Term, settings: Settings, *, limit: float, ready: float
+        self,
+        client: KubeClient,
+        inputs: Inputs,
+        term: Term,
+        settings: Settings,
+        announcer: Announcer,
+        *,
+        limit: float,
+        ready: float,
     ) -> None:
         """`limit`: seconds for one write; `ready`: when (monotonic) this process has listened long enough to forget
         addresses."""
         self.inputs = inputs
         self._settings = settings
+        self._announcer = announcer
         self._kinds = UserKinds()
         self._user_informers: dict[r.Resource, LastValid[Any]] = {
             r.IP_POOLS: self._kinds.pools,
@@ -93,8 +103,6 @@ class Control:
         self._flush_timer: asyncio.TimerHandle | None = None
         self._timers: set[asyncio.TimerHandle] = set()
         self._nodes_touched = True
-        self.on_flush: list[Callable[[], None]] = []
-        """Called after each flush: who shows what came out (conditions) hangs on here."""
 
     def start(self) -> None:
         """From now on: listen, and write."""
@@ -214,8 +222,14 @@ class Control:
         touched = self.blocks.plan()
         self.writer.mark(self.blocks.blocks_of(touched))
         self.writer.mark(self._keys_of_nodes(touched))
-        for notify in self.on_flush:
-            notify()
+        self._announce(changes.policies, touched)
+
+    def _announce(self, policies: Iterable[tuple[str, str]], nodes: Iterable[str]) -> None:
+        self._announcer.policies(policies, self.model.problems)
+        for name in nodes:
+            if (speaker := self.speakers.get(name)) is not None:
+                self._announcer.node(speaker)
+        self._announcer.exhausted(self.blocks.exhausted())
 
     def _plan_later(self, node: str, seconds: float) -> None:
         def due() -> None:
