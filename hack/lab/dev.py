@@ -15,11 +15,11 @@ from typing import Any
 import yaml
 
 from lab.image import compile_cni
-from lab.install import CUSTOM_RESOURCES, OPERATOR_MANIFEST
+from lab.install import CUSTOM_RESOURCES, NAMESPACE, OPERATOR_MANIFEST
 from lab.kubectl import Kubectl
-from lab.machines import Daemon, Machines
+from lab.machines import HERE, Daemon, Machines
 from lab.run import LabError
-from lab.settings import CHECKOUT
+from lab.settings import CHECKOUT, DEFAULT_IMAGE
 
 SOURCES = ("core/src", "operator/src", "node-agent/src")
 
@@ -34,15 +34,24 @@ class Process:
     env: tuple[tuple[str, str], ...] = ()
 
 
+# A restarted operator must not wait until its predecessor's Lease has run out.
+SHORT_LEASE = (("MANX_LEASE_DURATION", "3"), ("MANX_LEASE_RENEW_DEADLINE", "2"), ("MANX_LEASE_RETRY_PERIOD", "0.5"))
+OPERATOR_ENV = (("POD_NAME", "dev"), ("POD_NAMESPACE", NAMESPACE), ("MANX_IMAGE", DEFAULT_IMAGE), *SHORT_LEASE)
 PROCESSES = (
-    Process("operator", (sys.executable, "-m", "manx_operator"), everywhere=False),
+    Process("operator", (sys.executable, "-m", "manx_operator"), everywhere=False, env=OPERATOR_ENV),
+    Process("bgp", (sys.executable, "-m", "manx_agent.bgp.speaker"), everywhere=True),
     Process("agent", (sys.executable, "-m", "manx_agent"), everywhere=True),
 )
+
+# The operator rolls out its DaemonSet here as anywhere; its pods are refused, so that nothing disputes the processes'
+# place.
+NO_AGENT_PODS = HERE / "no-agent-pods.yaml"
 
 
 def install(machines: Machines) -> None:
     """Create what the manifests have but the workloads, put the CNI executable into the nodes, start the processes."""
     kubectl = Kubectl(machines.settings)
+    kubectl("create", "-f", str(NO_AGENT_PODS))
     documents = [d for d in yaml.safe_load_all(OPERATOR_MANIFEST.read_text()) if d]
     kubectl("create", "-f", "-", stdin=yaml.safe_dump_all(d for d in documents if not _is_workload(d)))
     kubectl("create", "-f", str(CUSTOM_RESOURCES))
@@ -59,6 +68,7 @@ def _install_cni(machines: Machines) -> None:
     compile_cni(built)
     for name in machines.settings.node_names:
         machines.exec(name, ["cp", built / "manx", built / "portmap", "/opt/cni/bin/"])
+        machines.exec(name, ["mkdir", "-p", "/run/manx", "/run/netns"])
 
 
 def restart(machines: Machines, names: Sequence[str]) -> list[Daemon]:
