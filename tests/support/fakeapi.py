@@ -9,8 +9,8 @@ relied on for what only the real kube-apiserver decides (admission, field owners
 
 Faults: `api.fail(match, Refused(503, "x"), times=2)` for requests; `api.send_to_watches(b"...")`, `api.cut_watches()`,
 `api.freeze_watches()` for live watches; `api.state.compact()` for 410s; `await api.stop()` / `await api.start()` for a
-restart on the same port; `api.before_page` and `api.before_write` for what happens between the pages of a list, or
-while a write is on its way.
+restart on the same port; `api.before_page` for what happens between the pages of a list, `api.before_write` and
+`api.after_write` for what happens while a write or its answer is on its way.
 """
 
 from __future__ import annotations
@@ -73,6 +73,7 @@ class Watch:
     raw: list[bytes] = field(default_factory=list)
     frozen: bool = False
     cut: bool = False
+    ended: bool = False
 
 
 class FakeApi:
@@ -86,6 +87,7 @@ class FakeApi:
         self.watches: set[Watch] = set()
         self.before_page: Callable[[Request], None] | None = None
         self.before_write: Callable[[Request], None] | None = None
+        self.after_write: Callable[[], object] | None = None
         self.bookmark_every = bookmark_every
         self.poll = 0.002
         self.slow = 0.0  # seconds before any answer
@@ -139,6 +141,11 @@ class FakeApi:
             watch.raw.append(partial)
             watch.cut = True
 
+    def end_watches(self) -> None:
+        """Every watch ends properly, as after its timeoutSeconds."""
+        for watch in self.watches:
+            watch.ended = True
+
     def freeze_watches(self) -> None:
         """The watches there are now send nothing any more, and stay open."""
         for watch in self.watches:
@@ -158,7 +165,10 @@ class FakeApi:
             self.state.check_established(request.resource)
             if request.is_watch:
                 return await self._watch(http, request)
-            return web.json_response(self._answer(request))
+            answer = self._answer(request)
+            if self.after_write is not None and request.method != "GET":
+                self.after_write()
+            return web.json_response(answer)
         except Refused as refused:
             headers = {} if refused.retry_after is None else {"Retry-After": str(refused.retry_after)}
             return web.json_response(refused.status(), status=refused.code, headers=headers)
@@ -219,7 +229,7 @@ class FakeApi:
         loop = asyncio.get_running_loop()
         ends = loop.time() + float(watch.request.query.get("timeoutSeconds", "3600"))
         bookmark_at = loop.time() + self.bookmark_every
-        while not watch.cut and loop.time() < ends:
+        while not watch.cut and not watch.ended and loop.time() < ends:
             out = b""
             if not watch.frozen:
                 out, after = self._news(watch.request, after)

@@ -24,7 +24,7 @@ from typing import Any, Literal, Self
 from manx_core.api.core_v1 import Event, ObjectMeta, ObjectReference
 from manx_kube import codec
 from manx_kube.client import KubeClient
-from manx_kube.errors import KubeError, NotFound
+from manx_kube.errors import AlreadyExists, KubeError, NotFound
 from manx_kube.resources import EVENTS, Resource
 
 log = logging.getLogger(__name__)
@@ -157,26 +157,33 @@ class EventRecorder:
         for series in list(self._series.values()):
             due = closing or now - series.posted_at >= self._series_every
             if series.posted < series.count and due:
-                await self._post(series)
+                await self._post(series, closing)
 
-    async def _post(self, series: _Series) -> None:
-        count, series.posted_at = series.count, time.monotonic()
+    async def _post(self, series: _Series, closing: bool) -> None:
+        series.posted_at = time.monotonic()
         try:
-            if series.posted:
-                await self._patch_count(series, count)
-            else:
-                await self._client.create(EVENTS, series.event)
-            series.posted = count if series.posted else 1
+            if not series.posted:
+                await self._create(series)
+                if not closing:
+                    return
+            if series.posted < series.count:
+                await self._patch_count(series)
         except NotFound:
             series.posted = 0  # it expired (an hour by default): the next time begins a new one
             series.event = self._renamed(series.event)
         except KubeError as error:
             log.info("event %s on %s not posted: %s", series.event.reason, series.event.regarding.name, error)
 
-    async def _patch_count(self, series: _Series, count: int) -> None:
-        meta = series.event.metadata
+    async def _create(self, series: _Series) -> None:
+        with suppress(AlreadyExists):  # its name is random: it is ours, and only the answer was lost
+            await self._client.create(EVENTS, series.event)
+        series.posted = 1
+
+    async def _patch_count(self, series: _Series) -> None:
+        meta, count = series.event.metadata, series.count
         patch = {"series": {"count": count, "lastObservedTime": _now()}}
         await self._client.patch(EVENTS, dict, meta.name, patch, namespace=meta.namespace)
+        series.posted = count
 
     def _renamed(self, event: Event) -> Event:
         return self._event(event.regarding, event.type, event.reason, event.note, event.action, event.related)

@@ -4,11 +4,12 @@ whoever listened knows the same."""
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 import pytest
 
-from fakeapi import Request
+from fakeapi import Request, Watch
 from fakeapi_state import Refused
 from informing import LIMIT, Watched, eventually, pod, watching
 from manx_core.api.core_v1 import Pod
@@ -156,6 +157,35 @@ async def test_events_before_a_malformed_line_of_the_same_piece_are_taken() -> N
         w.api.state.put(PODS, pod("e"))
         await eventually(w.agrees)
         assert w.told == [("ADDED", "d"), ("ADDED", "e")]
+
+
+async def test_a_watch_that_ends_properly_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "manx_kube")
+    ended: set[Watch] = set()
+    async with watching() as w:
+        for name in "de":
+            w.api.state.put(PODS, pod(name))
+            await w.in_agreement()
+            ended.update(w.api.watches)
+            w.api.end_watches()
+            await eventually(lambda: w.api.watches and not (w.api.watches & ended))
+        assert w.informer._lists_done == 1
+        assert not caplog.records
+
+
+async def test_watches_that_end_without_a_word_end_in_a_list() -> None:
+    async with watching() as w:
+        w.api.bookmark_every = 3600.0
+        lists = w.api.count(is_list)
+
+        async def end_all() -> None:
+            while w.api.count(is_list) == lists:
+                w.api.end_watches()
+                await asyncio.sleep(0.001)
+
+        async with asyncio.timeout(LIMIT):
+            await end_all()
+        await w.in_agreement()
 
 
 async def test_a_silent_watch_is_abandoned() -> None:

@@ -72,6 +72,16 @@ async def test_what_is_left_is_posted_at_the_end() -> None:
         assert stored(api)[0]["series"]["count"] == 2
 
 
+async def test_an_event_whose_answer_was_lost_is_not_lost() -> None:
+    async with recording(series_every=3600.0) as (api, recorder):
+        api.after_write = recorder._task.cancel if recorder._task else None
+        recorder.emit(POOL, "Normal", reason="A", note="x")
+        await eventually(lambda: stored(api))
+        recorder.emit(POOL, "Normal", reason="A", note="x")
+        await recorder.__aexit__(None, None, None)
+        assert stored(api)[0]["series"]["count"] == 2
+
+
 async def test_an_expired_event_begins_anew() -> None:
     async with recording(series_every=0.02) as (api, recorder):
         recorder.emit(POOL, "Normal", reason="A", note="x")

@@ -31,12 +31,12 @@ def replay(known: dict[Key, Pod], events: list[Event[Pod]]) -> dict[Key, Pod]:
     return known
 
 
-@given(PODS, PODS, st.sets(st.sampled_from("abcdef")))
+@given(PODS, PODS, st.sets(st.sampled_from("abcdef")), st.sets(st.sampled_from("xyz")))
 def test_merge_is_the_difference(
-    before: dict[str, tuple[str, str]], after: dict[str, tuple[str, str]], broken: set[str]
+    before: dict[str, tuple[str, str]], after: dict[str, tuple[str, str]], broken: set[str], once_broken: set[str]
 ) -> None:
     store = Store(Pod)
-    store.merge(pods(before), [])
+    store.merge(pods(before), [BadItem("d", name, "8", "bad") for name in once_broken])
     old = dict(store.objects)
     after = {name: value for name, value in after.items() if name not in broken}
     events, news = store.merge(pods(after), [BadItem("d", name, "9", "bad") for name in broken])
@@ -44,6 +44,7 @@ def test_merge_is_the_difference(
     kept = {("d", name) for name in broken & before.keys()}
     assert store.objects.keys() == {("d", name) for name in after} | kept
     assert {item.name for item in news} == broken
+    assert store.bad.keys() == {("d", name) for name in broken}
     for event in events:
         if event.old is not None and event.new is not None:
             assert event.old.metadata.resource_version != event.new.metadata.resource_version
