@@ -107,7 +107,6 @@ class BgpDriver:
             self._write_files(view)
         except OSError as error:
             self._errors = (*self._errors, f"cannot tell the BGP speaker: {error}")
-        self._table.retain(self._peers.by_address)
         await self._reconcile()
         self._last = self.outcome()
         return self._last
@@ -218,6 +217,7 @@ class BgpDriver:
 
     def _select(self, view: BgpView) -> None:
         self._table.expire(self._clock())
+        self._table.retain(self._peers.by_address)
         self._table.settle(self._peers.by_address)
         policy = Policy(view.address, view.settings.as_number, view.announced, self._peers.by_address)
         self._selection = self._table.select(policy)

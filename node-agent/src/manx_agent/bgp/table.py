@@ -108,10 +108,11 @@ class Table:
             self._routes.pop(NO_PEER, None)
 
     def retain(self, peers: Iterable[str]) -> None:
-        """Forgets peers that are not wanted any more."""
+        """Forgets stale routes of peers that are not wanted any more. Fresh ones stay while the session is up: where a
+        peer is wanted again before ExaBGP has dropped it, nobody announces them anew."""
         wanted = {*peers, NO_PEER}
         for peer in [peer for peer in self._routes if peer not in wanted]:
-            del self._routes[peer]
+            self._sweep(peer)
 
     def expire(self, now: float) -> None:
         """Drops stale routes whose time is over."""
