@@ -103,15 +103,30 @@ class Control:
         self._flush_timer: asyncio.TimerHandle | None = None
         self._timers: set[asyncio.TimerHandle] = set()
         self._nodes_touched = True
+        self._active = False
 
     def start(self) -> None:
-        """From now on: listen, and write."""
+        """From now on: listen. Nothing is written before `activate`."""
         self.inputs.listener = self.heard
         self.blocks.touch_all()
         self.flush()
-        self.writer.mark({*self.observed.keys(), *self._keys_of_nodes(name for _, name in self.inputs.nodes.cache)})
-        self.writer.start(self._decider)
         self._every(self._settings.forget_interval, self.forget)
+
+    def activate(self, active: bool) -> None:
+        """Whether to write: an Installation is there, and no other network."""
+        if active == self._active:
+            return
+        self._active = active
+        log.info("writing %s", "begins" if active else "is suspended: no Installation, or another network")
+        if not active:
+            self.writer.pause()
+            return
+        objects = (Key(RESOURCE_OF[kind], name) for kind, name in self.model.all_keys())
+        nodes = self._keys_of_nodes(name for _, name in self.inputs.nodes.cache)
+        self.writer.mark({*self.observed.keys(), *objects, *nodes})
+        self.blocks.touch_all()
+        self._flush_soon()
+        self.writer.start(self._decider)
 
     async def stop(self) -> None:
         self.inputs.listener = None
@@ -208,6 +223,11 @@ class Control:
             delay = self._settings.coalesce_ms / 1000
             self._flush_timer = asyncio.get_running_loop().call_later(delay, self.flush)
 
+    @property
+    def flush_pending(self) -> bool:
+        """Whether something was heard that has not become marks yet."""
+        return self._flush_timer is not None
+
     def flush(self) -> None:
         """What was heard since the last time becomes marks."""
         self._flush_timer = None
@@ -229,7 +249,8 @@ class Control:
         for name in nodes:
             if (speaker := self.speakers.get(name)) is not None:
                 self._announcer.node(speaker)
-        self._announcer.exhausted(self.blocks.exhausted())
+        if self._active:
+            self._announcer.exhausted(self.blocks.exhausted())
 
     def _plan_later(self, node: str, seconds: float) -> None:
         def due() -> None:
@@ -296,7 +317,7 @@ class Control:
     def forget(self) -> None:
         """See which freed addresses may be given again."""
         items = self.blocks.quarantine()
-        if items:
+        if items and self._active:
             self.writer.mark(self.blocks.forget(self._forgetter.look(items)))
 
     def _is_held(self, address: str) -> bool:

@@ -131,6 +131,7 @@ class Operator:
         control = Control(client, inputs, term, self._settings, announcer, limit=limit, ready=ready)
         try:
             control.start()
+            control.activate(True)
             log.info("leading, epoch %d", term.epoch)
             await self._handlers(Deps(
                 asyncio.get_running_loop(), client, inputs, recorder, term, control, self._settings

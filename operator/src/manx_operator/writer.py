@@ -82,6 +82,10 @@ class Writer:
         self._decider = decider
         self._wake()
 
+    def pause(self) -> None:
+        """Send nothing more until `start`; what is in flight comes to its end."""
+        self._decider = None
+
     async def stop(self) -> None:
         self._decider = None
         for timer in self._timers.values():

@@ -21,10 +21,11 @@ from manx_operator.model.types import DesiredObject, Key, Span
 class _Group:
     """A group in use."""
 
-    __slots__ = ("chunks", "counts", "definition", "span", "users")
+    __slots__ = ("chunks", "counts", "definition", "id", "span", "users")
 
     def __init__(self, definition: GroupDef, placed: Mapping[int, Iterable[str]] | None) -> None:
         self.definition = definition
+        self.id = definition.id
         self.users = 0
         self.span = Span()
         self.counts: dict[str, int] = {}
@@ -119,11 +120,11 @@ class GroupTable:
 
     def desired(self, name: str) -> DesiredObject | None:
         """None where no node needs the group, and for a chunk that there is not."""
-        group_id, _, number = name.rpartition("-")
-        group = self._groups.get(group_id)
-        if group is None or not group.span or not number.isdecimal() or int(number) >= len(group.chunks):
+        group_id, _, digits = name.rpartition("-")
+        group, number = self._groups.get(group_id), int(digits) if digits.isdecimal() else -1
+        if group is None or not group.span or name != _chunk_name(group_id, number) or number >= len(group.chunks):
             return None
-        return DesiredObject("AddressGroup", name, _spec(group_id, group, int(number)), frozenset(group.span))
+        return DesiredObject("AddressGroup", name, _spec(group, number), frozenset(group.span))
 
     def keys(self) -> set[Key]:
         return {
@@ -154,7 +155,7 @@ class GroupTable:
         for member in old:
             self._drop(group, member)
         if group.chunks.touched:
-            self._dirty.add(group.definition.id)
+            self._dirty.add(group.id)
 
     def _drop(self, group: _Group, member: str) -> None:
         group.counts[member] -= 1
@@ -164,14 +165,14 @@ class GroupTable:
 
     def _touch_all(self, group: _Group) -> None:
         group.chunks.touched.update(range(len(group.chunks)))
-        self._dirty.add(group.definition.id)
+        self._dirty.add(group.id)
 
 
-def _spec(group_id: str, group: _Group, number: int) -> AddressGroupSpec:
+def _spec(group: _Group, number: int) -> AddressGroupSpec:
     first = number == 0
     return AddressGroupSpec(
         epoch=0,
-        group=group_id,
+        group=group.id,
         chunk=number,
         chunks=len(group.chunks) if first else 0,
         type=group.definition.type,
