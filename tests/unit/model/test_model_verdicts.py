@@ -1,0 +1,82 @@
+"""What a node is sent decides as the reference semantics says, for each of its pods, and is all that it needs."""
+
+from __future__ import annotations
+
+import itertools
+
+from hypothesis import given, settings
+
+from manx_core.api.v1alpha1 import AddressGroupSpec, Endpoint, PolicyClassSpec, PolicyProgramSpec
+from manx_core.policy import Cluster, Flow, evaluate_compiled, verdict
+from manx_operator.model import PolicyModel
+from policy_cases import cluster_strategy
+
+
+class Share:
+    """The objects that span a node: all that its agent would hear."""
+
+    def __init__(self, model: PolicyModel, node: str) -> None:
+        self.classes: dict[str, PolicyClassSpec] = {}
+        self.programs: dict[str, PolicyProgramSpec] = {}
+        self.groups: dict[str, set[str]] = {}
+        for kind, name in model.all_keys():
+            found = model.desired(kind, name)
+            assert found is not None
+            if node not in found.nodes:
+                continue
+            if isinstance(found.spec, AddressGroupSpec):
+                self.groups.setdefault(found.spec.group, set()).update(found.spec.members)
+            elif isinstance(found.spec, PolicyClassSpec):
+                self.classes[name] = found.spec
+            else:
+                self.programs[name] = found.spec
+
+    def needed(self, endpoints: tuple[Endpoint, ...]) -> tuple[set[str], set[str], set[str]]:
+        """The names that these endpoints lead to. Raises KeyError where the share lacks one."""
+        classes = {e.policy_class for e in endpoints} - {"open"}
+        programs = {p for name in classes for p in self.classes[name].policies}
+        rules = [r for name in programs for r in (*self.programs[name].ingress, *self.programs[name].egress)]
+        return classes, programs, {g for rule in rules for g in (rule.peer_group, rule.port_group)} - {""}
+
+    def of(self, endpoint: Endpoint) -> list[PolicyProgramSpec]:
+        if endpoint.policy_class == "open":
+            return []
+        return [self.programs[name] for name in self.classes[endpoint.policy_class].policies]
+
+
+def fed(cluster: Cluster) -> PolicyModel:
+    model = PolicyModel()
+    for name, declared in cluster.namespaces.items():
+        model.set_namespace(name, declared)
+    for key, policy in cluster.policies.items():
+        model.set_policy(key, policy)
+    for key, pod in cluster.pods.items():
+        model.set_pod(key, pod)
+        model.set_addresses(key, pod.metadata.uid, cluster.addresses[key])
+    model.drain()
+    return model
+
+
+PORTS = ((53, "UDP"), (80, "TCP"), (8080, "TCP"), (80, "SCTP"), (60, "TCP"), (0, "ICMP"))
+
+
+@settings(max_examples=150, deadline=None)
+@given(cluster_strategy())
+def test_a_nodes_share_decides_as_the_reference(cluster: Cluster) -> None:
+    model = fed(cluster)
+    for node in model.nodes():
+        endpoints, share = model.endpoints(node), Share(model, node)
+        assert share.needed(endpoints) == (set(share.classes), set(share.programs), set(share.groups))
+        for endpoint in endpoints:
+            check(cluster, share, endpoint)
+
+
+def check(cluster: Cluster, share: Share, endpoint: Endpoint) -> None:
+    key, programs = (endpoint.namespace, endpoint.name), share.of(endpoint)
+    own = cluster.addresses[key][0]
+    others = [a for other, held in cluster.addresses.items() for a in held if other != key]
+    for peer, (port, protocol) in itertools.product([*others, "192.0.2.7", "2001:db8::1"], PORTS):
+        incoming = evaluate_compiled(programs, share.groups, "Ingress", Flow(peer, own, protocol, port))
+        assert incoming == verdict(cluster, key, peer, port, protocol, "Ingress").allowed
+        outgoing = evaluate_compiled(programs, share.groups, "Egress", Flow(own, peer, protocol, port))
+        assert outgoing == verdict(cluster, key, peer, port, protocol, "Egress").allowed
