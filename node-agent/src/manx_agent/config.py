@@ -30,6 +30,8 @@ class Config:
     probe_port: int
     """On 127.0.0.1; 0 serves no probes."""
     log_level: str
+    proc_sys_net: Path
+    """Where the node's /proc/sys/net can be written."""
 
 
 def config_from(environment: Mapping[str, str]) -> Config:
@@ -41,6 +43,7 @@ def config_from(environment: Mapping[str, str]) -> Config:
         bgp_dir=Path(environment.get("MANX_BGP_DIR", "/run/manx/bgp")),
         probe_port=_port(environment.get("MANX_PROBE_PORT", "9098")),
         log_level=_level(environment.get("MANX_LOG_LEVEL", "info")),
+        proc_sys_net=Path(environment.get("MANX_PROC_SYS_NET", "/proc/sys/net")),
     )
 
 

@@ -80,6 +80,10 @@ class PolicyOutcome:
     drift: tuple[str, ...] = ()
     """What was found altered behind our back and repaired, one sentence each."""
     errors: tuple[str, ...] = ()
+    """Why the kernel is not as the view wants it. Tried again at the next apply or check."""
+    problems: tuple[str, ...] = ()
+    """What in the view means nothing here (a port that is none, a group of the wrong type), one sentence each, naming
+    object and field. It is closed, and all else is in force; only another view can change that."""
 
 
 class PolicyDataplane(Protocol):

@@ -149,7 +149,7 @@ class PolicyLoop:
         self.status.lag_seconds = lag
         if not outcome.errors and not outcome.missing:
             self.status.applied = progress
-        self._note_drift(outcome.drift)
+        self.note_drift(outcome.drift)
         self.done_once.set()
 
     def _release(self, outcome: PolicyOutcome, present: frozenset[str]) -> None:
@@ -172,12 +172,13 @@ class PolicyLoop:
 
     async def _look_for_drift(self) -> None:
         try:
-            self._note_drift(await self._dataplane.check_drift())
+            self.note_drift(await self._dataplane.check_drift())
         except AgentError as error:
             log.error("could not compare with the kernel: %s", error)
             self._share.dirty.everything = True
 
-    def _note_drift(self, found: tuple[str, ...]) -> None:
+    def note_drift(self, found: tuple[str, ...]) -> None:
+        """Sentences about what was altered behind our back and repaired, whoever found it."""
         if not found:
             return
         for sentence in found:

@@ -107,6 +107,14 @@ class Watches:
         """Whether every first list is complete."""
         return all(informer.synced for informer in self._informers.values())
 
+    def bad(self) -> tuple[str, ...]:
+        """Objects that could not be understood, a sentence each; their last good version is what counts."""
+        return tuple(
+            f"{informer.resource.kind} {item.name}: {item.error}"
+            for informer in self._informers.values()
+            for item in informer.bad.values()
+        )
+
     def progress(self) -> Applied:
         """Up to where each watch has been heard."""
         heard = {name: informer.resource_version for name, informer in self._informers.items()}
