@@ -187,11 +187,16 @@ async def _receive(connection: socket.socket, descriptors: list[int]) -> bytes:
 async def _readable(connection: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     ready: asyncio.Future[None] = loop.create_future()
-    loop.add_reader(connection, lambda: ready.done() or ready.set_result(None))
+    loop.add_reader(connection, _wake, ready)
     try:
         await ready
     finally:
         loop.remove_reader(connection)
+
+
+def _wake(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)
 
 
 async def _until_gone(connection: socket.socket) -> None:

@@ -23,6 +23,7 @@ def of_interface(interface: str) -> dict[str, str]:
         f"ipv4/conf/{interface}/proxy_arp": "1",  # answer for the gateway, which no interface has
         f"ipv4/neigh/{interface}/proxy_delay": "0",  # at once, not after up to 0.8 s
         f"ipv4/conf/{interface}/forwarding": "1",  # whatever the default for new interfaces is
+        f"ipv4/conf/{interface}/send_redirects": "0",  # a pod that reaches itself through a service is on the right way
         f"ipv4/conf/{interface}/rp_filter": "1",  # a second line behind the raw table's anti-spoofing
         f"ipv6/conf/{interface}/disable_ipv6": "1",  # pods have no IPv6 yet, and must not reach the node by it
     }

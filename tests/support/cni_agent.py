@@ -1,0 +1,87 @@
+"""An agent's CNI part alone, as a process of its own: what tests start inside a node's namespace, and kill.
+
+Policy is played: files in the state directory steer it. `unexpected`: the operator has told of no pod. `hold`: no
+policy gets into the kernel. `refuse`: policy fails. Every admission and withdrawal is a line in `events`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import signal
+from pathlib import Path
+
+from ipam_blocks import block
+from manx_agent.cni.service import CniService
+from manx_agent.drivers.netlink import Netlink
+from manx_agent.ipam import Ipam
+from manx_agent.model import AgentError, LocalEndpoint
+from manx_core.api.v1alpha1 import IPAMBlock, NodeStateSpec
+
+
+class PlayedPolicy:
+    """EndpointAdmission by files."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def _note(self, text: str) -> None:
+        with (self._directory / "events").open("a") as events:
+            events.write(text + "\n")
+
+    async def admit(self, endpoint: LocalEndpoint) -> None:
+        self._note(f"admitting {endpoint.name} {endpoint.interface}")
+        while (self._directory / "hold").exists():
+            await asyncio.sleep(0.02)
+        if (self._directory / "refuse").exists():
+            raise AgentError("ipset restore failed")
+        self._note(f"admitted {endpoint.name} {endpoint.address}")
+
+    async def withdraw(self, container_id: str) -> None:
+        self._note(f"withdrew {container_id}")
+
+    def is_expected(self, namespace: str, name: str, uid: str) -> bool:
+        return not (self._directory / "unexpected").exists() and uid != "unknown"
+
+
+def blocks_of(cidrs: str) -> dict[str, IPAMBlock]:
+    """By name; everything freed counts as forgotten if the word `forgotten` is among the comma-separated CIDRs."""
+    words = cidrs.split(",") if cidrs else []
+    forgotten = 1 << 40 if "forgotten" in words else 0
+    found = [block(word, forgotten=forgotten) for word in words if word != "forgotten"]
+    return {item.metadata.name: item for item in found}
+
+
+async def run(directory: Path, socket: Path, cidrs: str, mtu: int) -> None:
+    ipam = Ipam(directory / "addresses")
+    state = NodeStateSpec(epoch=1, mtu=mtu)
+    service = CniService(socket, ipam, PlayedPolicy(directory), Netlink(), lambda: state)
+    await service.start()
+    service.set_blocks(blocks_of(cidrs))
+    service.set_unready("")
+    stopping = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: asyncio.ensure_future(_resync(service)))
+    print("ready", sorted(service.endpoints()), flush=True)
+    await stopping.wait()
+    await service.stop()
+
+
+async def _resync(service: CniService) -> None:
+    print("resync", *await service.resync(), sep="|", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("socket", type=Path)
+    parser.add_argument("--blocks", default="10.99.0.0/28")
+    parser.add_argument("--mtu", type=int, default=1400)
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO)
+    asyncio.run(run(options.directory, options.socket, options.blocks, options.mtu))
+
+
+if __name__ == "__main__":
+    main()
