@@ -26,10 +26,11 @@ class Said:
 def merged(
     said: Iterable[Said], before: Iterable[Mapping[str, Any]], now: str, generation: int = 0
 ) -> list[dict[str, Any]]:
-    """The conditions to write. A transition time is kept while the status is; conditions of types not said are dropped,
-    for they are all ours. `now`: RFC 3339."""
-    old = {condition.get("type"): condition for condition in before}
-    return [_dated(condition, old.get(condition.type, {}), now, generation) for condition in said]
+    """The conditions to write: those said, in their places, and those of other types as they were. A transition time is
+    kept while the status is. `now`: RFC 3339."""
+    old = {condition.get("type"): dict(condition) for condition in before}
+    dated = {condition.type: _dated(condition, old.get(condition.type, {}), now, generation) for condition in said}
+    return list((old | dated).values())
 
 
 def _dated(said: Said, old: Mapping[str, Any], now: str, generation: int) -> dict[str, Any]:

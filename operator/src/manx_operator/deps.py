@@ -16,6 +16,8 @@ from manx_kube.events import EventRecorder
 from manx_kube.lease import Term
 from manx_operator.control import Control
 from manx_operator.inputs import Inputs
+from manx_operator.installer.loop import InstallerLoop
+from manx_operator.review.reviewer import Reviewer
 from manx_operator.settings import Settings
 
 T = TypeVar("T")
@@ -32,6 +34,8 @@ class Deps:
     term: Term
     control: Control
     settings: Settings
+    installer: InstallerLoop
+    reviewer: Reviewer
 
     def submit(self, work: Callable[[], Coroutine[Any, Any, T]]) -> concurrent.futures.Future[T]:
         """Run a coroutine on the operator's loop. The future may be waited for from the handler's loop with

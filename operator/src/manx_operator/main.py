@@ -30,6 +30,7 @@ from manx_operator.control import Control
 from manx_operator.deps import Deps
 from manx_operator.health import Health
 from manx_operator.inputs import Inputs
+from manx_operator.installer import wiring
 from manx_operator.leader import elector_from_env
 from manx_operator.settings import Settings, from_env
 
@@ -131,11 +132,17 @@ class Operator:
         control = Control(client, inputs, term, self._settings, announcer, limit=limit, ready=ready)
         try:
             control.start()
-            control.activate(True)
+            control.activate(not self._settings.installer)
             log.info("leading, epoch %d", term.epoch)
-            await self._handlers(Deps(
-                asyncio.get_running_loop(), client, inputs, recorder, term, control, self._settings
-            ))  # fmt: skip
+            parts = wiring.parts(client, inputs, recorder, term, control.activate)
+            deps = Deps(
+                asyncio.get_running_loop(), client, inputs, recorder, term, control, self._settings,
+                parts.installer, parts.reviewer,
+            )  # fmt: skip
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._handlers(deps))
+                if self._settings.installer:
+                    tasks.create_task(parts.installer.run())
         finally:
             await control.stop()
             await announcer.stop()

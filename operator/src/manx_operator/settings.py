@@ -40,6 +40,9 @@ class Settings:
     forget_settle: float = 120.0
     """How long a process that has just started forgets no address: it cannot know what was deleted before."""
     kopf: bool = True
+    """Whether kopf runs on the leader: conditions and Events of users' kinds."""
+    installer: bool = True
+    """Whether the Installation decides if anything is written at all. Off: it always is (tests, developers)."""
 
 
 def from_env(env: Mapping[str, str] | None = None) -> Settings:

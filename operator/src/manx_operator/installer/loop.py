@@ -13,8 +13,10 @@ from manx_kube.errors import KubeError
 from manx_operator.installer.reconcile import Installer
 
 log = logging.getLogger(__name__)
-SOON, SELDOM = 2.0, 30.0
-"""Seconds between passes while something is awaited, and while nothing is."""
+SOON, SELDOM = 1.0, 30.0
+"""Seconds from one pass to the next while something is awaited, at first, and while nothing is."""
+SLOWER = 1.3
+"""What is awaited for long is looked at ever less often, down to every SELDOM seconds."""
 
 
 class InstallerLoop:
@@ -32,16 +34,22 @@ class InstallerLoop:
 
     async def run(self) -> None:
         """Passes, for ever."""
+        awaited = self._soon
         while True:
+            if self._wanted.is_set():
+                awaited = self._soon
             self._wanted.clear()
-            pause = await self._one()
+            if await self._settled():
+                awaited, pause = self._soon, self._seldom
+            else:
+                awaited, pause = min(awaited * SLOWER, self._seldom), awaited
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._wanted.wait()
 
-    async def _one(self) -> float:
+    async def _settled(self) -> bool:
         try:
-            return self._seldom if (await self._installer.reconcile()).settled else self._soon
+            return (await self._installer.reconcile()).settled
         except KubeError as error:
             log.warning("the installation could not be looked after: %s", error.message)
-            return self._soon
+            return False

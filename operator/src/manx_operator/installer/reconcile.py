@@ -10,7 +10,7 @@ informers. It writes only what differs, so an idle cluster costs reads alone.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -24,7 +24,6 @@ from manx_kube.errors import AlreadyExists, BadRequest, Conflict, Forbidden, Inv
 from manx_kube.resources import DAEMON_SETS, INSTALLATIONS, IP_POOLS, PODS
 from manx_operator.conditions import merged
 from manx_operator.installer.daemonset import render_daemonset
-from manx_operator.installer.foreign import signs_of_calico
 from manx_operator.installer.names import AGENT, AGENT_LABELS, MANAGED_BY, NAMESPACE, OPERATOR, RENDERED
 from manx_operator.installer.pools import PoolPlan, plan_pools
 from manx_operator.installer.removal import remove
@@ -49,8 +48,10 @@ class InstallerDeps:
     """NodeReports by node, from the informer."""
     pools_in_use: Callable[[], Collection[str]]
     """Names of the IPPools that IPAMBlocks are of."""
-    pool_problems: Callable[[Mapping[str, Raw]], Mapping[str, tuple[Problem, ...]]]
-    """IPPools by name → what stands against each (see `manx_operator.handlers.pools`)."""
+    review: Callable[[], Awaitable[Mapping[str, tuple[Problem, ...]]]]
+    """Says of users' objects whether they are in force; returns IPPool's name → what stands against it."""
+    foreign: Callable[[], Awaitable[Collection[str]]]
+    """Signs of a real Calico."""
     on_active: Callable[[bool], None]
     """Told after each pass whether the model may write: an Installation is there and no Calico is."""
     rolls_out: bool = True
@@ -82,10 +83,10 @@ class Installer:
         raw = found.get(NAME)
         if raw is None:
             return await self._removed()
-        calico = await signs_of_calico(self._deps.client)
+        calico = tuple(await self._deps.foreign())
+        self._deps.on_active(not calico)
         seen = Observed(calico=calico) if calico else await self._installed(raw)
         await self._say(raw, seen)
-        self._deps.on_active(not calico)
         settled = all(said.status == "True" for said in conditions(seen) if said.type == "Ready")
         return Pass(active=not calico, settled=settled)
 
@@ -99,7 +100,7 @@ class Installer:
 
     async def _removed(self) -> Pass:
         self._deps.on_active(False)
-        if await signs_of_calico(self._deps.client):
+        if await self._deps.foreign():
             return Pass(active=False, settled=True)
         awaited = await remove(self._deps.client, self._deps.guard)
         if awaited:
@@ -112,20 +113,19 @@ class Installer:
         """Carry out a valid Installation; observe in any case."""
         installation, problems = _parsed(raw)
         error, plan = "", PoolPlan()
-        pools = await self._pools()
         if installation is not None and not problems:
-            plan = plan_pools(installation, pools, self._deps.pools_in_use())
+            plan = plan_pools(installation, await self._pools(), self._deps.pools_in_use())
             error = await self._carry_out(installation, plan)
-            pools = await self._pools() if plan.create or plan.change or plan.delete else pools
         daemonset = await self._daemonset()
         return Observed(
             problems=problems,
             ignored=tuple(installation.without_effect()) if installation is not None else (),
             error=error,
+            rolls_out=self._deps.rolls_out,
             daemonset=daemonset,
             agent_pods=await self._agent_pods() if _incomplete(daemonset) else (),
             reports={name: report.status for name, report in self._deps.reports().items()},
-            pool_problems=self._deps.pool_problems(pools),
+            pool_problems=await self._deps.review(),
             plan_problems=plan.problems,
         )
 

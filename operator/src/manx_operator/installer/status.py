@@ -32,6 +32,8 @@ class Observed:
     """Signs of a real Calico; with any, nothing is done."""
     error: str = ""
     """What the API server refused, of what had to be done."""
+    rolls_out: bool = True
+    """False: agents run otherwise than by the DaemonSet."""
     daemonset: Raw | None = None
     agent_pods: tuple[Raw, ...] = ()
     """Pods of the DaemonSet; only needed while not all are ready."""
@@ -81,6 +83,8 @@ def _accepted(seen: Observed) -> Said:
 
 def _agents(seen: Observed) -> Said:
     kind = "AgentsReady"
+    if not seen.rolls_out:
+        return Said(kind, "True", "External", "agents do not run by the DaemonSet")
     if seen.daemonset is None:
         return Said(kind, "False", "NotInstalled", "the DaemonSet manx-node is not there")
     status = seen.daemonset.get("status") or {}

@@ -1,0 +1,131 @@
+"""Says of users' objects whether they are in force: conditions on them, and Events where that changed.
+
+Owns: writing those, on the operator's own loop. Must not: judge (`verdicts` does), hold state, or annotate anything.
+
+Whatever it is called for, it writes only what differs from what the object says already, so it may be called as often
+as anybody likes: by kopf's handlers when something happened, and by the installer's passes for what no event tells (a
+node that came and is in a pool's range).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from manx_core.api.fields import Problem
+from manx_kube.client import KubeClient
+from manx_kube.errors import Conflict, NotFound
+from manx_kube.events import EventRecorder, reference_to
+from manx_kube.resources import BGP_CONFIGURATIONS, BGP_PEERS, IP_POOLS, Resource
+from manx_operator.conditions import Said, merged
+from manx_operator.review.verdicts import (
+    Around,
+    addon_said,
+    bgp_configuration_said,
+    bgp_peer_said,
+    pool_problems,
+    pool_said,
+)
+
+log = logging.getLogger(__name__)
+Raw = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ReviewerDeps:
+    """What the reviewer is given."""
+
+    client: KubeClient
+    recorder: EventRecorder
+    guard: Callable[[], None]
+    """Raises when the Lease is not held any more; called before every write."""
+    around: Callable[[], Awaitable[Around]]
+    pools: Callable[[], Mapping[str, Raw]]
+    """IPPools by name, from the informer; likewise the others."""
+    bgp_configurations: Callable[[], Mapping[str, Raw]]
+    bgp_peers: Callable[[], Mapping[str, Raw]]
+    foreign: Callable[[], Awaitable[Collection[str]]]
+    """Signs of a real Calico: with any, its objects are left alone."""
+    now: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
+
+
+class Reviewer:
+    """All methods raise KubeError where the API server could not be asked, and what `guard` raises."""
+
+    def __init__(self, deps: ReviewerDeps) -> None:
+        self._deps = deps
+
+    async def sweep(self) -> Mapping[str, tuple[Problem, ...]]:
+        """Review every BGPConfiguration, BGPPeer and IPPool as the informers have them; returns the pools' problems."""
+        around = await self._deps.around()
+        for raw in list(self._deps.bgp_configurations().values()):
+            await self._say(BGP_CONFIGURATIONS, raw, bgp_configuration_said(raw, around))
+        for raw in list(self._deps.bgp_peers().values()):
+            await self._say(BGP_PEERS, raw, bgp_peer_said(raw, around))
+        return await self._pools(dict(self._deps.pools()), around)
+
+    async def bgp_configuration(self, raw: Raw) -> None:
+        """One that was made or changed."""
+        await self._unless_foreign(BGP_CONFIGURATIONS, raw, bgp_configuration_said(raw, await self._deps.around()))
+
+    async def bgp_peer(self, raw: Raw) -> None:
+        """One that was made or changed."""
+        await self._unless_foreign(BGP_PEERS, raw, bgp_peer_said(raw, await self._deps.around()))
+
+    async def addon(self, resource: Resource, raw: Raw) -> None:
+        """An APIServer, Goldmane or Whisker."""
+        await self._unless_foreign(resource, raw, addon_said(resource.kind, raw))
+
+    async def pool(self, raw: Raw, *, deleted: bool) -> None:
+        """One that was made, changed or deleted; all others may be concerned."""
+        if await self._deps.foreign():
+            return
+        pools, name = dict(self._deps.pools()), raw["metadata"]["name"]
+        if deleted:
+            pools.pop(name, None)
+        else:
+            pools[name] = raw
+        problems = await self._pools(pools, await self._deps.around())
+        if deleted and problems.get(name):
+            self._tell(IP_POOLS, raw, "Warning", "DeletedInUse", str(problems[name][0]))
+
+    # --- writing ------------------------------------------------------------------------------------------------------
+
+    async def _pools(self, pools: Mapping[str, Raw], around: Around) -> Mapping[str, tuple[Problem, ...]]:
+        problems = pool_problems(pools, around)
+        for name, raw in pools.items():
+            await self._say(IP_POOLS, raw, pool_said(raw, problems[name]))
+        return problems
+
+    async def _unless_foreign(self, resource: Resource, raw: Raw, said: Said) -> None:
+        if not await self._deps.foreign():
+            await self._say(resource, raw, said)
+
+    async def _say(self, resource: Resource, raw: Raw, said: Said) -> None:
+        before = (raw.get("status") or {}).get("conditions") or []
+        now = self._deps.now().strftime("%Y-%m-%dT%H:%M:%SZ")
+        after = merged([said], before, now, raw["metadata"].get("generation", 0))
+        if after == before or raw["metadata"].get("deletionTimestamp"):
+            return
+        self._deps.guard()
+        meta = {"uid": raw["metadata"].get("uid"), "resourceVersion": raw["metadata"].get("resourceVersion")}
+        patch = {"metadata": meta, "status": {"conditions": after}}
+        try:
+            name = raw["metadata"]["name"]
+            await self._deps.client.patch(resource, dict[str, Any], name, patch, subresource="status")
+        except (Conflict, NotFound):
+            return  # it has changed since, and its change is heard, too
+        self._tell_change(resource, raw, said, before)
+
+    def _tell_change(self, resource: Resource, raw: Raw, said: Said, before: list[Raw]) -> None:
+        old: Raw = next((condition for condition in before if condition.get("type") == said.type), {})
+        if said.status == "False" and (old.get("status"), old.get("message")) != ("False", said.message):
+            self._tell(resource, raw, "Warning", said.reason, said.message)
+        elif said.status == "True" and old.get("status") == "False":
+            self._tell(resource, raw, "Normal", "Accepted", "valid and in force")
+
+    def _tell(self, resource: Resource, raw: Raw, type_: Any, reason: str, note: str) -> None:
+        self._deps.recorder.emit(reference_to(resource, dict(raw)), type_, reason=reason, note=note, action="Validate")
