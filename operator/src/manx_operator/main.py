@@ -18,13 +18,14 @@ import socket
 import sys
 import time
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from manx_kube.client import KubeClient
 from manx_kube.config import ApiConfig
 from manx_kube.errors import ConfigError
 from manx_kube.events import EventRecorder
 from manx_kube.lease import LeaseElector, LeaseLost, Term
-from manx_operator import handlers_loader, kopf_thread, logs
+from manx_operator import kopf_thread, logs
 from manx_operator.announce import Announcer
 from manx_operator.control import Control
 from manx_operator.deps import Deps
@@ -33,6 +34,9 @@ from manx_operator.inputs import Inputs
 from manx_operator.installer import wiring
 from manx_operator.leader import elector_from_env
 from manx_operator.settings import Settings, from_env
+
+if TYPE_CHECKING:
+    import kopf
 
 log = logging.getLogger(__name__)
 
@@ -115,9 +119,9 @@ class Operator:
         while True:
             try:
                 await elector.run(lead)
-            except LeaseLost as error:
-                log.warning("no longer leading: %s", error)
-            except Exception:
+            except* LeaseLost as error:
+                log.warning("no longer leading: %s", error.exceptions[0])
+            except* Exception:
                 log.exception("leading failed; the Lease was given back")
                 await asyncio.sleep(AFTER_FAILURE)
 
@@ -130,24 +134,35 @@ class Operator:
         announcer = Announcer(client, recorder, inputs, term)
         ready = self._synced_at + self._settings.forget_settle
         control = Control(client, inputs, term, self._settings, announcer, limit=limit, ready=ready)
+        users = wiring.parts(client, inputs, recorder, term, control.activate)
+        loop = asyncio.get_running_loop()
+        deps = Deps(loop, client, inputs, recorder, term, control, self._settings, users.installer, users.reviewer)
         try:
             control.start()
-            control.activate(not self._settings.installer)
             log.info("leading, epoch %d", term.epoch)
-            parts = wiring.parts(client, inputs, recorder, term, control.activate)
-            deps = Deps(
-                asyncio.get_running_loop(), client, inputs, recorder, term, control, self._settings,
-                parts.installer, parts.reviewer,
-            )  # fmt: skip
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._handlers(deps))
-                if self._settings.installer:
-                    tasks.create_task(parts.installer.run())
+            await self._look_after_users(deps)
         finally:
             await control.stop()
             await announcer.stop()
 
-    async def _handlers(self, deps: Deps) -> None:
-        if self._settings.kopf:
-            await kopf_thread.supervise(self._config, lambda registry: handlers_loader.register(registry, deps))
-        await asyncio.Event().wait()
+    async def _look_after_users(self, deps: Deps) -> None:
+        """The Installation, and what users are told; until cancelled, or the Lease is found lost."""
+        async with asyncio.TaskGroup() as tasks:
+            if self._settings.kopf:
+                tasks.create_task(kopf_thread.supervise(self._config, lambda registry: _register(registry, deps)))
+            if self._settings.installer:
+                tasks.create_task(deps.installer.run())
+            else:
+                deps.control.activate(True)
+            tasks.create_task(_for_ever())
+
+
+async def _for_ever() -> None:
+    await asyncio.Event().wait()
+
+
+def _register(registry: kopf.OperatorRegistry, deps: Deps) -> None:
+    """In kopf's thread: handlers import kopf, which a standby does without."""
+    from manx_operator import handlers
+
+    handlers.register(registry, deps)
