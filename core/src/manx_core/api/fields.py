@@ -78,9 +78,9 @@ class NoEffect:
         return {**handler(core), NO_EFFECT: True}
 
 
-def rule(expression: str, message: str) -> dict[str, Any]:
-    """One CEL validation rule, for `json_schema_extra`."""
-    return {"rule": expression, "message": message}
+def rule(expression: str, message: str, field: str = "") -> dict[str, Any]:
+    """One CEL validation rule. `field`: the one below that it is about, as "blockSize"."""
+    return {"rule": expression, "message": message} | ({"fieldPath": f".{field}"} if field else {})
 
 
 # --- field types ------------------------------------------------------------------------------------------------------

@@ -56,12 +56,14 @@ class InstallationIPPool(ApiModel):
     RULES: ClassVar = (
         rule(
             f"!isCIDR(self.cidr) || ({_FAMILY} ? {_SIZE} >= 20 && {_SIZE} <= 32 : {_SIZE} >= 116 && {_SIZE} <= 128)",
-            "blockSize must be 20 to 32 for IPv4, 116 to 128 for IPv6",
+            "must be 20 to 32 for IPv4, 116 to 128 for IPv6",
+            "blockSize",
         ),
         rule(
             f"!isCIDR(self.cidr) || {_SIZE} >= cidr(self.cidr).prefixLength()",
-            "blockSize (26 for IPv4 where it is not given) must not be smaller than the cidr's prefix length: the pool"
-            " would not hold one block",
+            "(26 for IPv4 where it is not given) must not be smaller than the cidr's prefix length: the pool would not"
+            " hold one block",
+            "blockSize",
         ),
     )
 

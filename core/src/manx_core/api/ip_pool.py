@@ -82,20 +82,23 @@ _V4 = "cidr(self.cidr).ip().family() == 4"
 _OLD_SIZE = f"(has(oldSelf.blockSize) ? oldSelf.blockSize : ({_V4} ? 26 : 122))"
 _SIZE = f"(has(self.blockSize) ? self.blockSize : ({_V4} ? 26 : 122))"
 IPPoolSpec.RULES = (
-    rule("self.cidr == oldSelf.cidr", "cidr cannot be changed; make another pool, and disable this one"),
-    rule(f"!isCIDR(self.cidr) || {_SIZE} == {_OLD_SIZE}", "blockSize cannot be changed; make another pool"),
+    rule("self.cidr == oldSelf.cidr", "cannot be changed; make another pool, and disable this one", "cidr"),
+    rule(f"!isCIDR(self.cidr) || {_SIZE} == {_OLD_SIZE}", "cannot be changed; make another pool", "blockSize"),
     rule(
         f"!isCIDR(self.cidr) || ({_V4} ? {_SIZE} >= 20 && {_SIZE} <= 32 : {_SIZE} >= 116 && {_SIZE} <= 128)",
-        "blockSize must be 20 to 32 for IPv4, 116 to 128 for IPv6",
+        "must be 20 to 32 for IPv4, 116 to 128 for IPv6",
+        "blockSize",
     ),
     rule(
         f"!isCIDR(self.cidr) || {_SIZE} >= cidr(self.cidr).prefixLength()",
-        "blockSize (26 for IPv4 where it is not given) must not be smaller than the cidr's prefix length: the pool"
-        " would not hold one block",
+        "(26 for IPv4 where it is not given) must not be smaller than the cidr's prefix length: the pool would not hold"
+        " one block",
+        "blockSize",
     ),
     rule(
         "!has(self.ipipMode) || self.ipipMode == 'Never' || !has(self.vxlanMode) || self.vxlanMode == 'Never'",
-        "ipipMode and vxlanMode must not both be other than Never",
+        "must be Never where ipipMode is not",
+        "vxlanMode",
     ),
 )
 

@@ -56,7 +56,8 @@ def _overall(seen: Observed, accepted: Said, parts: list[Said]) -> Iterator[Said
     wrong = [said for said in (accepted, *parts) if said.status != "True"]
     rolling = parts[0].reason == "RollingOut"
     if wrong:
-        text = some((f"{said.type}: {said.message}" for said in wrong), shown=len(wrong))
+        told = [said for said in wrong if said.status == "False"] or wrong
+        text = some((f"{said.type}: {said.message}" for said in told), shown=len(told))
         yield Said("Ready", "False", wrong[0].reason, text)
     else:
         yield Said("Ready", "True", "AllReady", "everything is in force on every node")
