@@ -69,8 +69,8 @@ def _agents() -> dict[str, Any]:
                 "expression": "request.operation != 'DELETE' && ("
                 "(request.resource.resource == 'nodereports' && !has(request.subResource)"
                 " && object.metadata.name == variables.node)"
-                " || (request.resource.resource == 'ipamblocks' && has(request.subResource) && request.subResource == 'status'"
-                " && oldObject.spec.node == variables.node))",
+                " || (request.resource.resource == 'ipamblocks' && has(request.subResource)"
+                " && request.subResource == 'status' && oldObject.spec.node == variables.node))",
                 "messageExpression": "'the agent of node ' + variables.node + ' may write its own NodeReport and the"
                 " status of its own IPAMBlocks, nothing else of manx.dev'",
                 "reason": "Forbidden",
