@@ -199,7 +199,7 @@ def report(size: Size, model: PolicyModel, rows: list[tuple[str, float, float]],
     print(f"{size}: " + ", ".join(f"{kinds.count(kind)} {kind}" for kind in sorted(set(kinds))))
     print(f"{'':24}{'time':>12}{'floor':>12}{'ratio':>8}")
     for name, taken, floor in rows:
-        print(f"{name:24}{taken * 1e3:9.3f} ms{floor * 1e3:9.3f} ms{taken / floor:8.0f}")
+        print(f"{name:24}{taken * 1e3:9.4f} ms{floor * 1e3:9.4f} ms{taken / floor:8.0f}")
     print(f"resident: {before:.0f} MB with the inputs, {held:.0f} MB more with the model (ratio {held / before:.2f})")
 
 

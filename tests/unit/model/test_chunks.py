@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manx_operator.model import chunks
@@ -86,6 +86,7 @@ def test_an_overfull_chunk_is_not_taken_over_whole() -> None:
     assert contents(made) == [("a", "b"), ("c",)]
 
 
+@settings(deadline=None)
 @given(st.lists(st.one_of(st.integers(0, 8), st.none()), max_size=60), st.booleans())
 def test_members_stay_and_chunks_stay_small(steps: list[int | None], adopted: bool) -> None:
     """A number adds that member or, where it is in, removes it; None settles."""

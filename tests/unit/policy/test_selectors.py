@@ -126,11 +126,13 @@ def test_invalid_selector_names_the_field(selector: LabelSelector, field: str) -
         parse_label_selector(selector)
 
 
+@settings(deadline=None)
 @given(st.lists(requirement_strategy, max_size=5), labels_strategy)
 def test_canonical_form_keeps_the_meaning(requirements: list[Requirement], labels: dict[str, str]) -> None:
     assert conjunction(requirements).matches(labels) == all(r.matches(labels) for r in requirements)
 
 
+@settings(deadline=None)
 @given(st.lists(requirement_strategy, max_size=5).flatmap(lambda rs: st.tuples(st.just(rs), st.permutations(rs))))
 def test_canonical_form_ignores_order_and_repetition(pair: tuple[list[Requirement], list[Requirement]]) -> None:
     once, shuffled = pair
@@ -138,6 +140,7 @@ def test_canonical_form_ignores_order_and_repetition(pair: tuple[list[Requiremen
     assert conjunction(conjunction(once).requirements) == conjunction(once)
 
 
+@settings(deadline=None)
 @given(selector_strategy, selector_strategy, labels_strategy)
 def test_equal_keys_mean_equal_answers(one: Selector, other: Selector, labels: dict[str, str]) -> None:
     assert (one.key == other.key) == (one == other)
@@ -174,7 +177,7 @@ step_strategy = st.one_of(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.lists(step_strategy, max_size=25))
 def test_incremental_index_agrees_with_the_linear_one(steps: list[tuple[object, ...]]) -> None:
     linear: LinearIndex[int, str] = LinearIndex()

@@ -11,6 +11,7 @@ from manx_core.api.core_v1 import LabelSelector, NetworkPolicy
 from manx_core.policy import (
     Cluster,
     CompiledPolicy,
+    Direction,
     Flow,
     GroupDef,
     PodKey,
@@ -190,10 +191,10 @@ class Compiled:
         self.policies = [r if isinstance(r, CompiledPolicy) else r.closed for r in results]
         self.groups = {g.id: members(g, cluster) for p in self.policies for g in p.groups}
 
-    def allows(self, subject: PodKey, flow: Flow, direction: object) -> bool:
+    def allows(self, subject: PodKey, flow: Flow, direction: Direction) -> bool:
         labels = item_labels(subject[0], None, self.cluster.pods[subject].metadata.labels)
         applying = [p.program() for p in self.policies if p.applies_to.flat().matches(labels)]
-        return evaluate_compiled(applying, self.groups, direction, flow)  # type: ignore[arg-type]
+        return evaluate_compiled(applying, self.groups, direction, flow)
 
 
 STRANGERS = ("192.0.2.7", "203.0.113.9", "2001:db8::1")

@@ -4,7 +4,7 @@ Owns: the compilation of each policy kind into one rule model, and the reference
 compiled form is checked. Must not: keep state between calls, or know nodes, objects' names on the wire or kernels.
 """
 
-from manx_core.policy.cluster import Cluster, NamedPort, PodKey, PolicyKey, is_endpoint, named_ports
+from manx_core.policy.cluster import Cluster, Direction, NamedPort, PodKey, PolicyKey, is_endpoint, named_ports
 from manx_core.policy.compile import CompiledPolicy, InvalidPolicy, compile_network_policy, program_name
 from manx_core.policy.evaluate import Flow, evaluate_compiled
 from manx_core.policy.scope import GroupDef, Scope, item_labels
@@ -14,6 +14,7 @@ from manx_core.policy.verdict import Verdict, verdict
 __all__ = [
     "Cluster",
     "CompiledPolicy",
+    "Direction",
     "Flow",
     "GroupDef",
     "InvalidPolicy",

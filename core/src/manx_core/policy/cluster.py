@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from manx_core.api.core_v1 import Container, Namespace, NetworkPolicy, Pod
 
@@ -16,6 +16,8 @@ PodKey = tuple[str, str]
 """Namespace and name."""
 PolicyKey = tuple[str, str]
 """Namespace and name."""
+
+Direction = Literal["Ingress", "Egress"]
 
 FINISHED = ("Succeeded", "Failed")
 

@@ -18,11 +18,11 @@ from typing import Literal, NamedTuple, cast
 
 from manx_core.api.core_v1 import LabelSelector, NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec
 from manx_core.api.v1alpha1 import PolicyProgramSpec, PolicySource, Rule
+from manx_core.policy.cluster import Direction
 from manx_core.policy.scope import ALL_PODS, GroupDef, Scope, hash20
 from manx_core.policy.validate import PROTOCOLS, TYPES, Network, Problem, check_network_policy, parse_network
 from manx_core.selectors import EVERYTHING, InvalidSelector, Selector, parse_label_selector
 
-Direction = Literal["Ingress", "Egress"]
 Protocol = Literal["", "TCP", "UDP", "SCTP"]
 _LONGEST_NAME = 253
 

@@ -9,11 +9,9 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 from manx_core.api.v1alpha1 import PolicyProgramSpec, Rule
-
-Direction = Literal["Ingress", "Egress"]
+from manx_core.policy.cluster import Direction
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
-from typing import Literal
 
 from manx_core.api.core_v1 import LabelSelector, NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort, Pod
-from manx_core.policy.cluster import Cluster, PodKey, is_endpoint, named_ports
+from manx_core.policy.cluster import Cluster, Direction, PodKey, is_endpoint, named_ports
 from manx_core.policy.validate import check_network_policy, parse_network
 from manx_core.selectors import check_label_selector
-
-Direction = Literal["Ingress", "Egress"]
 
 
 @dataclass(frozen=True, slots=True)
