@@ -1,7 +1,8 @@
 """An agent's CNI part alone, as a process of its own: what tests start inside a node's namespace, and kill.
 
 Policy is played: files in the state directory steer it. `unexpected`: the operator has told of no pod. `hold`: no
-policy gets into the kernel. `refuse`: policy fails. Every admission and withdrawal is a line in `events`.
+policy gets into the kernel. `refuse`: policy fails. `die`, with the name of a step in it: SIGKILL there, once. Every
+admission and withdrawal is a line in `events`.
 """
 
 from __future__ import annotations
@@ -9,37 +10,90 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import os
 import signal
 from pathlib import Path
 
 from ipam_blocks import block
 from manx_agent.cni.service import CniService
 from manx_agent.drivers.netlink import Netlink
+from manx_agent.drivers.netlink_messages import PodLink
 from manx_agent.ipam import Ipam
 from manx_agent.model import AgentError, LocalEndpoint
 from manx_core.api.v1alpha1 import IPAMBlock, NodeStateSpec
+
+STEPS = (
+    "before create", "after create", "before flush", "after flush", "before admit", "after admit",
+    "before activate", "after activate", "before delete", "after delete", "before withdraw", "after withdraw",
+)  # fmt: skip
+
+
+class Fate:
+    """Kills this process at the step that the file `die` names."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / "die"
+
+    def at(self, step: str) -> None:
+        assert step in STEPS
+        if self._path.exists() and self._path.read_text() == step:
+            self._path.unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class MortalNetlink(Netlink):
+    """The real thing, with a fate before and after each step."""
+
+    def __init__(self, fate: Fate) -> None:
+        super().__init__()
+        self._fate = fate
+
+    async def create(self, link: PodLink, namespace: int) -> None:
+        self._fate.at("before create")
+        await super().create(link, namespace)
+        self._fate.at("after create")
+
+    async def activate(self, link: PodLink, namespace: int) -> None:
+        self._fate.at("before activate")
+        await super().activate(link, namespace)
+        self._fate.at("after activate")
+
+    async def delete(self, interface: str) -> None:
+        self._fate.at("before delete")
+        await super().delete(interface)
+        self._fate.at("after delete")
+
+    async def flush_conntrack(self, address: str) -> None:
+        self._fate.at("before flush")
+        await super().flush_conntrack(address)
+        self._fate.at("after flush")
 
 
 class PlayedPolicy:
     """EndpointAdmission by files."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, fate: Fate) -> None:
         self._directory = directory
+        self._fate = fate
 
     def _note(self, text: str) -> None:
         with (self._directory / "events").open("a") as events:
             events.write(text + "\n")
 
     async def admit(self, endpoint: LocalEndpoint) -> None:
+        self._fate.at("before admit")
         self._note(f"admitting {endpoint.name} {endpoint.interface}")
         while (self._directory / "hold").exists():
             await asyncio.sleep(0.02)
         if (self._directory / "refuse").exists():
             raise AgentError("ipset restore failed")
         self._note(f"admitted {endpoint.name} {endpoint.address}")
+        self._fate.at("after admit")
 
     async def withdraw(self, container_id: str) -> None:
+        self._fate.at("before withdraw")
         self._note(f"withdrew {container_id}")
+        self._fate.at("after withdraw")
 
     def is_expected(self, namespace: str, name: str, uid: str) -> bool:
         return not (self._directory / "unexpected").exists() and uid != "unknown"
@@ -56,7 +110,8 @@ def blocks_of(cidrs: str) -> dict[str, IPAMBlock]:
 async def run(directory: Path, socket: Path, cidrs: str, mtu: int) -> None:
     ipam = Ipam(directory / "addresses")
     state = NodeStateSpec(epoch=1, mtu=mtu)
-    service = CniService(socket, ipam, PlayedPolicy(directory), Netlink(), lambda: state)
+    fate = Fate(directory)
+    service = CniService(socket, ipam, PlayedPolicy(directory, fate), MortalNetlink(fate), lambda: state)
     await service.start()
     service.set_blocks(blocks_of(cidrs))
     service.set_unready("")

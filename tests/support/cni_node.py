@@ -15,6 +15,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from manx_agent.ipam.records import parse
+from manx_agent.ipam.table import Table
 from netns import Netns
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -66,12 +68,18 @@ class CniNode:
 
     def start(self) -> list[str]:
         """Returns the container IDs that the agent found at its start."""
+        self.starting()
+        return self.started()
+
+    def starting(self) -> subprocess.Popen[str]:
         command = self.netns.argv(
             sys.executable, str(AGENT), str(self.directory), str(self.socket), "--blocks", self.blocks
         )  # fmt: skip
-        log = (self.directory / "log").open("a")
-        self.agent = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
-        log.close()
+        with (self.directory / "log").open("a") as log:
+            self.agent = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+        return self.agent
+
+    def started(self) -> list[str]:
         line = self.say()
         assert line.startswith("ready "), (self.directory / "log").read_text()
         found: list[str] = json.loads(line.removeprefix("ready ").replace("'", '"'))
@@ -113,6 +121,24 @@ class CniNode:
             path.touch()
         else:
             path.unlink(missing_ok=True)
+
+    def clear(self) -> None:
+        """As it was at first, but for addresses that are not given again."""
+        self.timeout = 20.0
+        for name in ("unexpected", "hold", "refuse", "die"):
+            self.steer(name, on=False)
+        if self.agent is None:
+            self.start()
+        for container in set(self.allocated()):
+            self.cni("DEL", container)
+
+    def allocated(self) -> list[str]:
+        """Container IDs that the journal on the disk has addresses for."""
+        parsed = parse((self.directory / "addresses").read_bytes() if (self.directory / "addresses").exists() else b"")
+        table = Table()
+        for record in parsed.records:
+            table.apply(record)
+        return [container for container, _ in table.allocations()]
 
     def events(self) -> list[str]:
         path = self.directory / "events"
