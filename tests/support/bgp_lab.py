@@ -295,19 +295,19 @@ class Bird:
         self.namespace = Netns()
         fabric.attach(self.namespace, f"port{number}", self.address)
         directory.mkdir(parents=True)
-        self._directory = directory
+        self.directory = directory
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, protocols: str) -> None:
-        config = self._directory / "bird.conf"
+        config = self.directory / "bird.conf"
         config.write_text(f"router id {self.address};\nlog stderr all;\nprotocol device {{}}\n{protocols}\n")
-        argv = self.namespace.argv("bird", "-f", "-c", str(config), "-s", str(self._directory / "bird.ctl"))
-        with (self._directory / "bird.log").open("ab") as log:
+        argv = self.namespace.argv("bird", "-f", "-c", str(config), "-s", str(self.directory / "bird.ctl"))
+        with (self.directory / "bird.log").open("ab") as log:
             self._process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=log)
-        eventually((self._directory / "bird.ctl").exists, "bird is up")
+        eventually((self.directory / "bird.ctl").exists, "bird is up")
 
     def ask(self, *words: str) -> str:
-        return self.namespace.run("birdc", "-s", str(self._directory / "bird.ctl"), *words)
+        return self.namespace.run("birdc", "-s", str(self.directory / "bird.ctl"), *words)
 
     def close(self) -> None:
         if self._process is not None:

@@ -76,6 +76,7 @@ class BgpDriver:
         self._selection = Selection({})
         self._kernel = RouteOutcome()
         self._errors: tuple[str, ...] = ()
+        self._trouble: tuple[str, ...] = ()
         self._drift: list[str] = []
         self._last: BgpOutcome | None = None
         self._changed = asyncio.Event()
@@ -122,7 +123,7 @@ class BgpDriver:
             )
             for address, peer in self._peers.by_address.items()
         )
-        return BgpOutcome(peers, self._kernel.installed, (*self._errors, *self._kernel.errors))
+        return BgpOutcome(peers, self._kernel.installed, (*self._errors, *self._trouble, *self._kernel.errors))
 
     def take_drift(self) -> tuple[str, ...]:
         """Routes that were found altered and have been repaired since the last call, a sentence each."""
@@ -166,6 +167,8 @@ class BgpDriver:
             case "routes":
                 announced = {prefix: _attributes(given) for prefix, given in note["announce"].items()}
                 self._table.update(note["peer"], announced, note["withdraw"])
+            case "trouble":
+                self._trouble = (note["text"],) if note["text"] else ()
             case "end":
                 self._listening_to_snapshot = False
                 self._table.settle(self._peers.by_address)

@@ -29,7 +29,8 @@ from manx_agent.bgp.speakerstate import Note, SpeakerState
 
 TICK_SECONDS = 0.2
 RELOAD_SECONDS = 0.4
-"""Between two attempts at a reload; ExaBGP drops one that comes while updates are pending."""
+"""Until the second attempt at a reload, then doubling; ExaBGP drops one that comes while updates are pending."""
+MAX_RELOAD_SECONDS = 10.0
 CHECK_SECONDS = 10.0
 """Between two looks at ExaBGP's neighbors when nothing happens."""
 MAX_BACKLOG = 64 * 1024 * 1024
@@ -185,6 +186,7 @@ class Relay:
             return
         if desired.marker != self._state.desired.marker:
             self._next_reload = 0.0
+            self._state.reloads = 0
         self._state.want(desired)
 
     def _ask_for_reload(self) -> None:
@@ -194,11 +196,11 @@ class Relay:
             self._state.abandoned = False
             os.kill(self._speaker, signal.SIGTERM)
         elif self._state.reload_due and now >= self._next_reload:
-            self._next_reload = now + RELOAD_SECONDS
-            self._tell_speaker([messages.RELOAD, messages.SHOW_NEIGHBORS])
+            self._next_reload = now + min(MAX_RELOAD_SECONDS, RELOAD_SECONDS * 2 ** min(self._state.reloads, 10))
+            self._state.reload()
         elif now >= self._next_check:
             self._next_check = now + CHECK_SECONDS
-            self._tell_speaker([messages.SHOW_NEIGHBORS])
+            self._state.inquire()
 
     def _answer(self) -> None:
         if self._agent.connect() and not self._state.learning:

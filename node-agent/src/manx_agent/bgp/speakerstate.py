@@ -22,6 +22,9 @@ SETTLED_SECONDS = 5
 
 PREFIXES_PER_NOTE = 500
 
+RELOADS_UNTIL_TROUBLE = 6
+NOT_LOADED = "ExaBGP does not load the configuration it was given; its log says why"
+
 Note = dict[str, Any]
 """A line to the agent, before JSON."""
 
@@ -66,6 +69,10 @@ class SpeakerState:
         self.received: dict[str, dict[str, Attributes]] = {}
         self.desired = Desired()
         self.loaded_marker = ""
+        """Of the configuration that ExaBGP has loaded; empty while not known."""
+        self.reloads = 0
+        """How often ExaBGP was told to load the configuration that is wanted, without success so far."""
+        self._answers_awaited = 0
         self.learning = True
         self.abandoned = False
         """ExaBGP runs without any neighbor, not even the marker: it stops them all, for good, when it wrote to its API
@@ -94,6 +101,7 @@ class SpeakerState:
             yield from _chunks(peer, routes)
         for session in self.sessions.values():
             yield session.note()
+        yield {"type": "trouble", "text": NOT_LOADED if self.reloads >= RELOADS_UNTIL_TROUBLE else ""}
         yield {"type": "end"}
 
     def everything_announced(self) -> frozenset[str]:
@@ -115,7 +123,23 @@ class SpeakerState:
     @property
     def reload_due(self) -> bool:
         """Whether ExaBGP has to be told to load another configuration."""
-        return not self.learning and bool(self.desired.marker) and self.loaded_marker != self.desired.marker
+        due = bool(self.desired.marker) and self.loaded_marker != self.desired.marker
+        return due and not self.learning and not self._answers_awaited
+
+    def reload(self) -> None:
+        """Tells ExaBGP to load the configuration. It does so once it is through with what it reads in one turn, and not
+        at all if updates are pending; so the first answer may still be about the former configuration, and only the
+        one to a question asked after that tells whether it worked."""
+        self.loaded_marker = ""
+        self.reloads += 1
+        if self.reloads == RELOADS_UNTIL_TROUBLE:
+            self._note({"type": "trouble", "text": NOT_LOADED})
+        self._answers_awaited = 2
+        self._commands += [messages.RELOAD, messages.SHOW_NEIGHBORS]
+
+    def inquire(self) -> None:
+        """Asks ExaBGP for its neighbors, which is how an outside change is noticed."""
+        self._commands.append(messages.SHOW_NEIGHBORS)
 
     def handle(self, event: Event, now: float) -> None:
         """Takes one event; `now` is wall-clock time in seconds."""
@@ -210,15 +234,26 @@ class SpeakerState:
     # What a relay that replaces a killed one has to find out.
 
     def _neighbors(self, entries: tuple[messages.NeighborState, ...], now: float) -> None:
+        self._answers_awaited = max(0, self._answers_awaited - 1)
+        if self._answers_awaited:
+            self.inquire()
+            return
         markers = [entry.router_id for entry in entries if entry.session.peer == MARKER_ADDRESS]
         self.loaded_marker = markers[-1] if markers else ""
         self.abandoned = not entries
+        if self.loaded_marker == self.desired.marker:
+            self._loaded()
         self._forget({entry.session.peer for entry in entries})
         if not self.learning:
             return
         for entry in entries:
             if entry.established:
                 self._found(entry, now)
+
+    def _loaded(self) -> None:
+        if self.reloads >= RELOADS_UNTIL_TROUBLE:
+            self._note({"type": "trouble", "text": ""})
+        self.reloads = 0
 
     def _forget(self, configured: set[str]) -> None:
         for peer in [peer for peer in self.sessions if peer not in configured and not self.sessions[peer].up]:
