@@ -110,6 +110,9 @@ class CniServer:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(REQUEST_TIMEOUT):
                     await asyncio.get_running_loop().sock_sendall(connection, answer)
+                    connection.shutdown(socket.SHUT_WR)
+                    # Closing over unread bytes would be a reset, and take the answer away from under the client.
+                    await _until_gone(connection)
 
     async def _answer(self, connection: socket.socket, descriptors: list[int]) -> dict[str, Any]:
         self._authorise(connection)
@@ -119,6 +122,8 @@ class CniServer:
         except TimeoutError as error:
             raise CniError(IO_FAILURE, f"no complete request after {REQUEST_TIMEOUT:g} s") from error
         request = parse_request(line)
+        if len(self._connections) > MAX_CONNECTIONS:
+            raise CniError(TRY_AGAIN, f"more than {MAX_CONNECTIONS} requests at once")
         return await self._work(connection, request, descriptors[0] if descriptors else -1)
 
     def _authorise(self, connection: socket.socket) -> None:
@@ -126,8 +131,6 @@ class CniServer:
         _, uid, _ = CREDENTIALS.unpack(credentials)
         if uid not in self._allowed:
             raise CniError(INVALID_ENVIRONMENT, f"uid {uid} may not use the CNI socket")
-        if len(self._connections) > MAX_CONNECTIONS:
-            raise CniError(TRY_AGAIN, f"more than {MAX_CONNECTIONS} requests at once")
 
     async def _work(self, connection: socket.socket, request: Request, namespace: int) -> dict[str, Any]:
         """The handler's result, or _Gone as soon as the client is."""
