@@ -55,7 +55,9 @@ def main() -> int:
         print(f"manx-operator: {error}", file=sys.stderr)
         return 2
     asyncio.run(_until_signalled(config, settings))
-    return 0
+    # kopf's thread may take seconds to end by itself; nothing of it is worth waiting for.
+    logging.shutdown()
+    os._exit(0)
 
 
 async def _until_signalled(config: ApiConfig, settings: Settings) -> None:
