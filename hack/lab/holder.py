@@ -119,7 +119,7 @@ def build_file_systems(state: Path, overlays: list[str], own: list[str]) -> None
             _own_directory(path, scratch)
         _show_tunables(scratch)
     os.makedirs(state, exist_ok=True)
-    mount("--bind", f"/proc/1/fd/{keep}", str(state))
+    mount("--no-canonicalize", "--bind", f"/proc/1/fd/{keep}", str(state))
     for entry in own:
         _empty_directory(entry)
     os.makedirs("/run/lock", exist_ok=True)

@@ -30,7 +30,6 @@ OWN = (
     "/etc/cni",
     "/opt/cni",
     "/var/lib/cni",
-    "/var/lib/containerd",
     "/var/lib/kubelet",
     "/var/lib/manx",
     "/var/lib/calico",
@@ -67,15 +66,14 @@ class Machines:
         self.run_dir = settings.state / "run"
         self.log_dir = settings.state / "logs"
 
-    def start(self, machine: str, *, is_node: bool = False) -> int:
-        """Start a machine's holder and return its pid. A node gets directories of its own where Kubernetes keeps
-        things.
-        """
+    def start(self, machine: str, *, containerd: Path | None = None) -> int:
+        """Start a machine's holder and return its pid. One with a directory for containerd is a node: it gets
+        directories of its own wherever Kubernetes keeps things."""
         self._prepare(machine)
         pods = self.settings.state / "pods" / machine
         pods.mkdir(parents=True, exist_ok=True)
-        own = [*OWN, f"/var/log/pods={pods}"] if is_node else []
-        overlays = OVERLAYS if is_node else ()
+        own = [*OWN, f"/var/log/pods={pods}", f"/var/lib/containerd={containerd}"] if containerd else []
+        overlays = OVERLAYS if containerd else ()
         words = [self.cgroup(machine), machine, str(self.settings.state), " ".join(overlays), " ".join(own)]
         pid = int(run([sys.executable, "-P", str(HERE / "holder.py"), *words], timeout=60))
         (self.run_dir / f"{machine}.holder").write_text(json.dumps([pid, start_time(pid)]))
@@ -181,6 +179,11 @@ class Machines:
         """Start a command inside a machine whose output the caller reads; the caller ends it."""
         words = [*self.enter(machine), *(str(word) for word in argv)]
         return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def forget(self, machine: str) -> None:
+        """Remove what is written down of a machine that is down."""
+        for record in self.run_dir.glob(f"{machine}.*"):
+            record.unlink()
 
     def kill(self, machine: str) -> None:
         """End a machine as a power cut would: its holder first, then whatever its cgroup still has."""

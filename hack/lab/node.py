@@ -45,12 +45,22 @@ def write_credentials(settings: Settings, authority: pki.Authority, node: str) -
 
 
 def start_machine(machines: Machines, node: str) -> None:
-    """Start a node's machine and containerd; images can be imported when this returns."""
+    """Start a node's machine and containerd; its store of images is in place."""
     settings = machines.settings
-    machines.start(node, is_node=True)
+    machines.start(node, containerd=containerd_directory(settings, node))
     fabric.connect(machines, settings.member(node))
     _copy_loopback_plugin(machines, node)
-    config = settings.state / "containerd.toml"
+    start_containerd(machines, node)
+
+
+def containerd_directory(settings: Settings, node: str) -> Path:
+    """What a node sees as /var/lib/containerd."""
+    return settings.state / "containerd" / node
+
+
+def start_containerd(machines: Machines, node: str) -> None:
+    """Start containerd on a machine and wait until it answers."""
+    config = machines.settings.state / "containerd.toml"
     config.write_text(CONTAINERD_CONFIG)
     machines.spawn(node, "containerd", ["containerd", "--config", config, "--log-level", "warn"])
     wait_for(f"containerd on {node}", lambda: ctr(machines, node, "version"), timeout=30)

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from lab import binaries, cgroups, control_plane, dev, fabric, image, images, install, node
+from lab import binaries, cgroups, control_plane, dev, fabric, image, images, install, node, store
 from lab.down import down
 from lab.kubectl import Kubectl
 from lab.machines import HERE, ROOT, Machines
@@ -58,8 +58,9 @@ def bring_up_bare(wanted: Settings, stages: Stages) -> Machines:
             archives.append(image.build_archive(settings.image))
     with stages.stage("Fabric and control plane", "2 s, ready some seconds later"):
         start_control_plane(machines)
-    with stages.stage(f"{settings.nodes} nodes: namespaces, containerd, images", "6 s"):
-        each_node(machines, lambda name: _start_node(machines, name, archives))
+    with stages.stage(f"{settings.nodes} nodes: images, namespaces, containerd", "10 s, 3 s with unchanged images"):
+        store.give_to_nodes(machines, archives)
+        each_node(machines, lambda name: node.start_machine(machines, name))
     with stages.stage("API server ready, kubelets registered", "15 s"):
         control_plane.wait_ready(settings)
         control_plane.start_controllers(machines, binaries.KUBE.directory)
@@ -119,12 +120,6 @@ def start_forwarder(machines: Machines) -> None:
     holder = machines.holder(control_plane.MACHINE)
     script = [sys.executable, "-P", str(HERE / "forwarder.py")]
     machines.spawn(ROOT, "forwarder", [*script, str(holder), str(settings.api_port), member.address, str(API_PORT)])
-
-
-def _start_node(machines: Machines, name: str, archives: list[Path]) -> None:
-    node.start_machine(machines, name)
-    for archive in archives:
-        node.import_image(machines, name, archive)
 
 
 def each_node(machines: Machines, work: Callable[[str], None]) -> None:
