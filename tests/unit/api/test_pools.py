@@ -110,7 +110,7 @@ def test_a_pool_that_is_not_in_force_is_in_nobodys_way() -> None:
 @pytest.mark.parametrize(
     ("around", "words"),
     [
-        (Surroundings(node_addresses={"n1": [ipaddress.ip_address("10.244.9.9")]}), "addresses of nodes: n1 (10.244.9.9)"),
+        (Surroundings({"n1": [ipaddress.ip_address("10.244.9.9")]}), "addresses of nodes: n1 (10.244.9.9)"),
         (Surroundings(node_networks={"n1": [ipaddress.ip_network("10.244.8.0/24")]}), "nodes' network 10.244.8.0/24"),
         (Surroundings(service_networks=[ipaddress.ip_network("10.0.0.0/8")]), "services' network 10.0.0.0/8"),
     ],
