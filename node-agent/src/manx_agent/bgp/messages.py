@@ -116,7 +116,7 @@ def parse(line: str) -> Event | None:
             return Neighbors(tuple(_neighbor_state(entry) for entry in json.loads(line)))
         if line.startswith("neighbor "):
             return _rib_entry(line.split())
-    except (ValueError, KeyError, TypeError, IndexError):
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError):
         return None
     return Fence() if line.startswith("Peer ") else None
 

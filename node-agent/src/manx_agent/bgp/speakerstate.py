@@ -79,6 +79,7 @@ class SpeakerState:
         process in the moment that process was killed. Only its own restart helps."""
         self._leftover = leftover
         self._announced: dict[str, set[str]] = {}
+        self._greeted: set[str] = set()
         self._touched: set[tuple[str, str]] = set()
         self._commands: list[str] = [messages.SHOW_NEIGHBORS, messages.SHOW_RECEIVED, messages.SHOW_FENCE]
         self._notes: list[Note] = []
@@ -117,8 +118,10 @@ class SpeakerState:
         if self.learning:
             return
         for session in self.sessions.values():
-            if session.up:
-                self._tell(session, desired.announce if session.peer in desired.peers else frozenset())
+            if session.up and session.peer not in desired.peers:
+                self._tell(session, frozenset())
+            elif session.up:
+                self._greet(session)
 
     @property
     def reload_due(self) -> bool:
@@ -187,13 +190,17 @@ class SpeakerState:
         session.state, session.since, session.end_of_rib = "Established", now, False
         self.received[session.peer] = {}
         self._announced[session.peer] = set()
+        self._greeted.discard(session.peer)
         if self.learning or session.peer not in self.desired.peers:
             return
         self._greet(session)
 
     def _greet(self, session: Session) -> None:
+        """Tells an established session what is wanted, and, the first time, that this was all."""
         self._tell(session, self.desired.announce)
-        self._commands.append(messages.end_of_rib(session.id))
+        if session.peer not in self._greeted:
+            self._greeted.add(session.peer)
+            self._commands.append(messages.end_of_rib(session.id))
 
     def _down(self, session: Session, reason: str, now: float) -> None:
         notified = reason.startswith("notification ")
