@@ -128,10 +128,10 @@ class Blocks:
         block = self._get(name)
         if block is None:
             planned = self._memory.planned.get(name)
-            return Wanted(planned) if planned is not None else None
+            return _for_its_node(planned) if planned is not None else None
         if self._may_go(block):
             return None
-        return Wanted(self._spec(block))
+        return _for_its_node(self._spec(block))
 
     def _spec(self, block: IPAMBlock) -> IPAMBlockSpec:
         spec, name = block.spec, block.metadata.name
@@ -377,3 +377,8 @@ def _cidr_of(name: str) -> str:
     """The inverse of block_name."""
     *octets, length = name.split("-")
     return f"{'.'.join(octets)}/{length}"
+
+
+def _for_its_node(spec: IPAMBlockSpec) -> Wanted:
+    """The label is how that node's agent hears of its blocks, and of no others."""
+    return Wanted(spec, frozenset({spec.node}))
