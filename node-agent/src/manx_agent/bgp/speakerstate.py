@@ -9,7 +9,7 @@ of what was announced before, and while an update waits for a peer that is away 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -232,7 +232,7 @@ class SpeakerState:
         if not self.learning:
             self._notes.append(note)
 
-    def _tell(self, session: Session, wanted: frozenset[str]) -> None:
+    def _tell(self, session: Session, wanted: Set[str]) -> None:
         told = self._announced.setdefault(session.peer, set())
         self._commands.extend(messages.withdraw(session.id, told - wanted))
         self._commands.extend(messages.announce(session.id, wanted - told))
@@ -289,12 +289,17 @@ class SpeakerState:
         self.learning = False
         self._touched.clear()
         for session in self.sessions.values():
-            if session.up and session.peer in self.desired.peers:
-                told = self._announced.get(session.peer, set())
-                self._commands.extend(messages.withdraw(session.id, told - self.desired.announce))
-                self._announced[session.peer] = set()
-                self._greet(session)
+            if session.up:
+                self._take_over(session)
         self._notes = list(self.snapshot())
+
+    def _take_over(self, session: Session) -> None:
+        """What a former relay may have announced is not known to be: the wanted is announced again in any case."""
+        wanted = self.desired.announce if session.peer in self.desired.peers else frozenset()
+        self._tell(session, self._announced.get(session.peer, set()) & wanted)
+        self._announced[session.peer] = set()
+        if session.peer in self.desired.peers:
+            self._greet(session)
 
 
 def _chunks(peer: str, announced: dict[str, Attributes], withdrawn: tuple[str, ...] = ()) -> Iterator[Note]:
