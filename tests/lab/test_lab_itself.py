@@ -16,7 +16,8 @@ import pytest
 
 from lab import cgroups
 from lab.cluster import Cluster, up_command, up_environment
-from lab.down import down, members_of, network_of
+from lab.down import down, network_of
+from lab.machines import start_time
 from lab.run import LabError
 from lab.settings import STATE_ROOT, Settings
 
@@ -53,17 +54,22 @@ def bare(before: dict[str, object]) -> Iterator[Cluster]:
     down(NAME)
 
 
-def assert_nothing_left(before: dict[str, object], networks: set[int]) -> None:
-    """No process, namespace, mount, cgroup or file of the lab."""
+def assert_nothing_left(before: dict[str, object], processes: dict[int, str]) -> None:
+    """No process (so no namespace), mount, cgroup or file of the lab."""
+    assert still_there(processes) == set()
     assert not cgroups.exists(Settings(name=NAME).cgroup)
     assert not (STATE_ROOT / NAME).exists()
-    assert members_of(networks) == set()
     assert host_state() == before
 
 
-def networks_of(name: str) -> set[int]:
-    """Network namespaces of all processes of a lab, but for the root's."""
-    return {network_of(pid) for pid in cgroups.pids(Settings(name=name).cgroup)} - {0, network_of("self")}
+def processes_of(name: str) -> dict[int, str]:
+    """All processes of a lab with their start times: a pid alone, or a namespace's inode, is soon somebody else's."""
+    return {pid: start_time(pid) for pid in cgroups.pids(Settings(name=name).cgroup)}
+
+
+def still_there(processes: dict[int, str]) -> set[int]:
+    """Those of the processes that have not ended."""
+    return {pid for pid, started in processes.items() if started and start_time(pid) == started}
 
 
 def test_a_pod_on_the_host_network_runs_and_answers(bare: Cluster) -> None:
@@ -115,13 +121,14 @@ def test_an_added_host_is_on_the_fabric_until_it_is_removed(bare: Cluster) -> No
 
 
 def test_down_leaves_nothing_not_even_a_shell_somebody_opened(bare: Cluster, before: dict[str, object]) -> None:
-    networks = networks_of(NAME)
-    assert len(networks) == 3
-    shell = subprocess.Popen(["nsenter", "-t", str(bare.machines.holder("node1")), "-n", "sleep", "600"])
-    bare.wait_for("the shell to be there", lambda: network_of(shell.pid) in networks)
+    processes = processes_of(NAME)
+    assert len(processes) > 10
+    node = bare.machines.holder("node1")
+    shell = subprocess.Popen(["nsenter", "-t", str(node), "-n", "sleep", "600"])
+    bare.wait_for("the shell to be there", lambda: network_of(shell.pid) == network_of(node))
     bare.down()
     assert shell.wait(timeout=5) == -signal.SIGKILL
-    assert_nothing_left(before, networks)
+    assert_nothing_left(before, processes)
 
 
 @pytest.mark.parametrize("moment", ["fabric", "containerd", "kubelet"])
@@ -136,11 +143,11 @@ def test_up_killed_in_the_middle_is_cleaned_by_down_and_by_the_next_up(moment: s
         time.sleep(0.01)
     command.kill()
     command.wait()
-    networks = networks_of(NAME)
-    assert networks
+    processes = processes_of(NAME)
+    assert processes
     if moment == "containerd":
         Cluster.start(NAME, "--bare", "--nodes", "1")
-        assert members_of(networks) == set()
-        networks = networks_of(NAME)
+        assert still_there(processes) == set()
+        processes = processes_of(NAME)
     assert down(NAME)
-    assert_nothing_left(before, networks)
+    assert_nothing_left(before, processes)
