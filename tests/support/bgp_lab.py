@@ -93,10 +93,18 @@ class Node:
         return self._speaker.pid
 
     @property
+    def speaker_alive(self) -> bool:
+        assert self._speaker is not None
+        return self._speaker.poll() is None
+
+    @property
     def relay_pid(self) -> int | None:
         children = Path(f"/proc/{self.speaker_pid}/task/{self.speaker_pid}/children")
-        pids = children.read_text().split()
-        return int(pids[0]) if pids else None
+        with contextlib.suppress(OSError):
+            for pid in children.read_text().split():
+                if b"manx_agent.bgp.relay" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    return int(pid)
+        return None
 
     def kill_speaker(self, number: int = signal.SIGKILL) -> None:
         assert self._speaker is not None

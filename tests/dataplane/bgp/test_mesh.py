@@ -89,9 +89,10 @@ def test_a_node_that_joins_resets_no_session(mesh: Mesh) -> None:
     assert old[1].address not in {message.source for message in capture.opens()}
 
 
-def test_killed_speaker_loses_no_route_anywhere(mesh: Mesh) -> None:
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_killed_speaker_loses_no_route_anywhere(mesh: Mesh, how: signal.Signals) -> None:
     victim = mesh.nodes[0]
-    victim.kill_speaker()
+    victim.kill_speaker(how)
     eventually(lambda: "Established" not in victim.states().values(), "the agent sees it")
     eventually(lambda: mesh.nodes[1].states()[victim.name] != "Established", "a peer sees it")
     assert mesh.complete()
@@ -128,6 +129,23 @@ def test_killed_relay_is_replaced_and_knows_everything(mesh: Mesh) -> None:
     eventually(lambda: all(node.routes() == expected_routes(mesh, node) for node in mesh.nodes), "changed blocks")
     mesh.await_established()
     assert victim.since("node2")[:16] == before[:16]
+
+
+def test_relays_killed_until_exabgp_gives_up(mesh: Mesh) -> None:
+    """ExaBGP starts a helper five times in about a minute, then ends, and its container starts it anew."""
+    victim = mesh.nodes[0]
+
+    def given_up() -> bool:
+        relay = victim.relay_pid
+        if relay is not None:
+            os.kill(relay, signal.SIGKILL)
+        return not victim.speaker_alive
+
+    eventually(given_up, "ExaBGP has ended")
+    assert mesh.complete()
+    victim.start_speaker()
+    mesh.await_established()
+    assert mesh.complete()
 
 
 def test_killed_agent_changes_nothing_and_its_successor_takes_over(mesh: Mesh) -> None:
