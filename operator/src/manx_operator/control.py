@@ -104,6 +104,8 @@ class Control:
         self._timers: set[asyncio.TimerHandle] = set()
         self._nodes_touched = True
         self._active = False
+        self.users_changed: Callable[[], None] = lambda: None
+        """Called when what users declare in Calico's kinds changed."""
 
     def start(self) -> None:
         """From now on: listen. Nothing is written before `activate`."""
@@ -196,6 +198,8 @@ class Control:
         else:
             self._user_informers[resource].put(name, event.new)
             self._everything_changed()
+            if _declared(event.old) != _declared(event.new):
+                self.users_changed()
 
     def _hear_ours(self, key: Key, event: Event[Any]) -> None:
         self.observed.heard(key)
@@ -330,3 +334,8 @@ class Control:
 
 def _interfaces(report: Any) -> Any:
     return report.status.interfaces if report is not None else ()
+
+
+def _declared(raw: Any) -> Any:
+    """What tells one declaration from another; status is no part of it."""
+    return raw and (raw["metadata"].get("uid"), raw.get("spec"), raw["metadata"].get("deletionTimestamp"))

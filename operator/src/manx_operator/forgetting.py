@@ -118,7 +118,8 @@ class Forgetter:
         """Those of these items, all that there are, that are clear."""
         self._clear.intersection_update(items)
         if self._barrier is not None and self._passed(self._barrier):
-            self._clear |= self._barrier.items.intersection(items)
+            behind = self._barrier.items.intersection(items)
+            self._clear |= {item for item in behind if not self._held(item.address)}
             self._barrier = None
         if self._barrier is None:
             self._take(item for item in items if item not in self._clear and not self._held(item.address))

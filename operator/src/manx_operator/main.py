@@ -137,6 +137,7 @@ class Operator:
         ready = self._synced_at + self._settings.forget_settle
         control = Control(client, inputs, term, self._settings, announcer, limit=limit, ready=ready)
         users = wiring.parts(client, inputs, recorder, term, control.activate)
+        control.users_changed = users.installer.trigger  # whether or not kopf hears of it
         loop = asyncio.get_running_loop()
         deps = Deps(loop, client, inputs, recorder, term, control, self._settings, users.installer, users.reviewer)
         try:
