@@ -107,6 +107,8 @@ def _container() -> dict[str, Any]:
             {"name": "MANX_IMAGE", "value": IMAGE},
             {"name": "MANX_ALIVE_FILE", "value": _ALIVE},
             {"name": "MANX_READY_FILE", "value": _READY},
+            # The user has no entry in the image's passwd, and kopf asks for its name.
+            {"name": "USER", "value": OPERATOR},
             _from_field("POD_NAME", "metadata.name"),
             _from_field("POD_NAMESPACE", "metadata.namespace"),
             _from_field("NODE_NAME", "spec.nodeName"),
