@@ -195,11 +195,10 @@ class Control:
             self.model.set_policy(event.key, event.new)
         elif resource == r.NODES:
             self._node_changed(name)
-        else:
+        elif _declared(event.old) != _declared(event.new):
             self._user_informers[resource].put(name, event.new)
             self._everything_changed()
-            if _declared(event.old) != _declared(event.new):
-                self.users_changed()
+            self.users_changed()
 
     def _hear_ours(self, key: Key, event: Event[Any]) -> None:
         self.observed.heard(key)
