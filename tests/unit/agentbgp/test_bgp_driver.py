@@ -228,6 +228,15 @@ async def test_trouble_with_exabgp_is_an_error(driver: BgpDriver, paths: SharedP
     await until(lambda: driver.outcome().errors == ())
 
 
+async def test_files_that_cannot_be_written_are_an_error_until_they_can(driver: BgpDriver, paths: SharedPaths) -> None:
+    paths.desired.mkdir()
+    outcome = await driver.apply(VIEW)
+    assert outcome.errors[0].startswith("cannot tell the BGP speaker: ")
+    paths.desired.rmdir()
+    await until(lambda: driver.outcome().errors == ())
+    assert '"10.0.1.0/26"' in paths.desired.read_text()
+
+
 async def test_settings_that_cannot_be_are_told(driver: BgpDriver) -> None:
     settings = BgpSettings(as_number=0)
     outcome = await driver.apply(replace(VIEW, settings=settings))

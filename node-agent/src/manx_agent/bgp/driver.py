@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Protocol
 
 from manx_agent.bgp.accept import Policy
@@ -29,6 +31,8 @@ from manx_agent.bgp.table import Selection, Table
 from manx_agent.drivers.routes import RouteOutcome
 from manx_agent.model import AgentError, BgpOutcome, BgpView
 
+log = logging.getLogger(__name__)
+
 GATHER_SECONDS = 0.05
 """How long notes gather before the kernel is brought up to date."""
 CHECK_SECONDS = 5.0
@@ -36,6 +40,7 @@ CHECK_SECONDS = 5.0
 CHECK_SHARE = 20
 """The check takes at most one part in this many of the time, whatever the table's size."""
 KEPT_DRIFT = 100
+RETRY_SECONDS = 2.0
 
 
 class Routes(Protocol):
@@ -103,11 +108,7 @@ class BgpDriver:
         failed is in the outcome's errors."""
         self._view = view
         self._peers = wanted_peers(view)
-        self._errors = self._peers.errors
-        try:
-            self._write_files(view)
-        except OSError as error:
-            self._errors = (*self._errors, f"cannot tell the BGP speaker: {error}")
+        self._write_files(view)
         await self._reconcile()
         self._last = self.outcome()
         return self._last
@@ -131,9 +132,15 @@ class BgpDriver:
         return drift
 
     def _write_files(self, view: BgpView) -> None:
+        """Writes what differs, configuration first, and rings for the relay; also where somebody else altered it."""
         rendered = render(view, self._peers, self._relay_command)
-        changed = _write_if_other(self._paths, "config", rendered.text)
-        changed |= _write_if_other(self._paths, "desired", rendered.desired.encode())
+        self._errors = self._peers.errors
+        try:
+            changed = _write_if_other(self._paths.config, rendered.text)
+            changed |= _write_if_other(self._paths.desired, rendered.desired.encode())
+        except OSError as error:
+            self._errors = (*self._errors, f"cannot tell the BGP speaker: {error}")
+            return
         if changed:
             self._link.ring()
 
@@ -174,7 +181,8 @@ class BgpDriver:
                 self._table.settle(self._peers.by_address)
 
     async def _run(self) -> None:
-        """Reconciles when something changed, and in time for the next deadline or check."""
+        """Reconciles when something changed, and in time for the next deadline or check. Whatever goes wrong, it goes
+        on: without it no route would ever change again."""
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), self._patience())
@@ -182,9 +190,14 @@ class BgpDriver:
             self._changed.clear()
             if self._view is None:
                 continue
-            await self._check()
-            await self._reconcile()
-            self._tell()
+            try:
+                await self._check(self._view)
+                await self._reconcile()
+                self._tell()
+            except Exception:
+                log.exception("BGP's routes were not brought up to date; trying again")
+                await asyncio.sleep(RETRY_SECONDS)
+                self._changed.set()
 
     def _patience(self) -> float:
         now = self._clock()
@@ -194,10 +207,12 @@ class BgpDriver:
             wake = min(wake, deadline)
         return max(0.01, wake - now)
 
-    async def _check(self) -> None:
+    async def _check(self, view: BgpView) -> None:
+        """Now and then: files and kernel as they should be."""
         started = self._clock()
         if started < self._next_check:
             return
+        self._write_files(view)
         try:
             found = await self._routes.check()
         except AgentError:
@@ -238,9 +253,8 @@ def _attributes(given: list[Any]) -> Attributes:
     return next_hop, preference, origin, med, tuple(path)
 
 
-def _write_if_other(paths: SharedPaths, name: str, text: str) -> bool:
-    """Writes one of the shared files where its content differs. Raises OSError."""
-    path = getattr(paths, name)
+def _write_if_other(path: Path, text: str) -> bool:
+    """Writes a file where its content differs, and tells whether it did. Raises OSError."""
     try:
         if path.read_text(encoding="ascii") == text:
             return False

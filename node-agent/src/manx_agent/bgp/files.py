@@ -49,6 +49,11 @@ class SharedPaths:
         return self.directory / "announced.json"
 
     @property
+    def environment(self) -> Path:
+        """An empty file, without which ExaBGP complains of none at each start; made by the speaker."""
+        return self.directory / "exabgp.env"
+
+    @property
     def socket(self) -> Path:
         """Where the agent listens for the relay."""
         return self.directory / "agent.sock"

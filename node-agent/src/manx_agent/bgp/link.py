@@ -9,12 +9,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from manx_agent.model import AgentError
+
+log = logging.getLogger(__name__)
 
 MAX_LINE = 1024 * 1024
 BELL = b"{}\n"
@@ -77,8 +80,8 @@ class RelayLink:
             while line := await reader.readline():
                 if self._writer is writer:
                     self._on_note(json.loads(line))
-        except (OSError, ValueError):
-            pass  # a relay that dies in the middle of a line; the next one begins anew
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            log.warning("dropping the BGP relay's connection: %s", error)
         finally:
             writer.close()
             if self._writer is writer:

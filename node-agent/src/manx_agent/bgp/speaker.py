@@ -40,7 +40,8 @@ def main() -> None:
         print(f"waiting for the agent to write {paths.config}", file=sys.stderr, flush=True)
     while not paths.config.exists():
         time.sleep(POLL_SECONDS)
-    environment = {**ENVIRONMENT, **os.environ}
+    paths.environment.touch(mode=0o600)
+    environment = {**ENVIRONMENT, "EXABGP_ENVFILE": str(paths.environment), **os.environ}
     os.execve(sys.executable, [sys.executable, "-m", "exabgp", "server", str(paths.config)], environment)
 
 
