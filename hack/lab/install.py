@@ -40,7 +40,9 @@ def wait_until_working(machines: Machines, *, timeout: float = 180) -> None:
             "-n", "kube-system", "rollout", "status", "deployment/coredns", f"--timeout={timeout:.0f}s", timeout=300
         )
     except LabError as error:
-        raise LabError(f"{error}\n{diagnose(kubectl)}") from None
+        raise LabError(
+            f"{error}\n{diagnose(kubectl)}{_last_words(machines) if machines.settings.dev else ''}"
+        ) from None
 
 
 def ready_nodes(kubectl: Kubectl) -> dict[str, bool]:
@@ -65,6 +67,12 @@ def diagnose(kubectl: Kubectl) -> str:
         ("-n", NAMESPACE, "logs", "-l", "k8s-app=manx-node", "--tail=15", "--prefix", "--all-containers"),
     )
     return "\n".join(f"$ kubectl {' '.join(words)}\n{_answer(kubectl, words)}" for words in questions)
+
+
+def _last_words(machines: Machines) -> str:
+    """With --dev there are no pods to ask: the ends of the processes' logs."""
+    logs = [log for node in machines.settings.node_names for log in sorted(machines.log_dir.glob(f"{node}.[abo]*.log"))]
+    return "".join(f"\n$ tail {log}\n{log.read_text(errors='replace')[-1500:]}" for log in logs)
 
 
 def _answer(kubectl: Kubectl, words: tuple[str, ...]) -> str:
