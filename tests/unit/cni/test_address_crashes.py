@@ -139,11 +139,8 @@ class Crashes(RuleBasedStateMachine):
         self.runner.run(self._start())
         told = {found.address for found in self.published.allocations} | {f.address for f in self.published.freed}
         self.resting &= told
-        known = {key[0] for key in self.ipam.allocations()}
-        self.used = {container: address for container, address in self.used.items() if container in known}
-        for (container, _), found in self.ipam.allocations().items():
-            self.used.setdefault(container, found.address)
-            self.resting.discard(found.address)
+        self.used = {container: found.address for (container, _), found in self.ipam.allocations().items()}
+        self.resting -= set(self.used.values())
         self.ipam.hold(())
 
     @rule()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manx_agent.ipam.records import Allocated, Freed, Header, Parsed, Record, Sequence, encode, parse
@@ -20,11 +20,13 @@ record = st.one_of(
 THREE: list[Record] = [Sequence("b", 1), Freed("b", "10.0.0.1", 2), Sequence("c", 3)]
 
 
+@settings(deadline=None)
 @given(st.lists(record))
 def test_what_was_written_is_read(written: list[Record]) -> None:
     assert parse(encode([Header(), *written])) == Parsed(tuple(written))
 
 
+@settings(deadline=None)
 @given(st.lists(record, min_size=1), st.data())
 def test_cut_at_any_byte_only_the_last_record_is_lost(written: list[Record], data: st.DataObject) -> None:
     whole = encode(written)
@@ -49,6 +51,7 @@ def test_a_last_line_of_nonsense_counts_as_torn() -> None:
     assert parsed == Parsed(tuple(THREE), torn=True)
 
 
+@settings(deadline=None)
 @given(st.binary())
 def test_any_bytes_are_survived(content: bytes) -> None:
     assert parse(content).records == ()

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manx_agent.cni.protocol import CniError, Pod, addresses_in, parse_request, pod_of
@@ -62,6 +62,7 @@ def test_bad_requests(line: bytes, code: int, message: str) -> None:
     assert message in caught.value.message + caught.value.details
 
 
+@settings(deadline=None)
 @given(st.binary())
 def test_any_bytes_are_a_request_or_a_cni_error(line: bytes) -> None:
     with contextlib.suppress(CniError):
@@ -75,6 +76,7 @@ json_values = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.sampled_from(sorted(GOOD)), json_values)
 def test_any_value_in_any_field_is_a_request_or_a_cni_error(field: str, value: Any) -> None:
     with contextlib.suppress(CniError):
@@ -99,6 +101,7 @@ def test_addresses_of_a_result() -> None:
     assert addresses_in(None) == set()
 
 
+@settings(deadline=None)
 @given(st.text(min_size=1), st.text(min_size=1))
 def test_names_fit_the_kernel(container: str, interface: str) -> None:
     assert len(interface_name(container, interface)) == 14

@@ -48,7 +48,7 @@ WITHDRAW_TIMEOUT = 10.0
 POLL = 0.1
 """Seconds between looks at what nobody notifies of."""
 
-OnChange = Callable[[frozenset[str]], None]
+OnFound = Callable[[frozenset[str]], None]
 
 
 @dataclass(slots=True)
@@ -70,7 +70,8 @@ def endpoint_of(allocation: Allocation) -> LocalEndpoint:
 
 
 class Attachments:
-    """`endpoints` by container ID: every pod interface that exists, from the moment its policy is asked for."""
+    """`endpoints` by container ID: every pod interface that exists, from the moment its policy is asked for. `on_found`
+    is told of those that exist already; of those that come and go here, policy hears by `admit` and `withdraw`."""
 
     def __init__(
         self,
@@ -78,13 +79,13 @@ class Attachments:
         admission: EndpointAdmission,
         netlink: Netlink,
         node_state: Callable[[], NodeStateSpec | None],
-        on_change: OnChange,
+        on_found: OnFound,
     ) -> None:
         self._ipam = ipam
         self._admission = admission
         self._netlink = netlink
         self._node_state = node_state
-        self._on_change = on_change
+        self._on_found = on_found
         self._news = asyncio.Event()
         self.endpoints: dict[str, LocalEndpoint] = {}
 
@@ -93,13 +94,10 @@ class Attachments:
         self._news.set()
         self._news = asyncio.Event()
 
-    def register(self, endpoint: LocalEndpoint) -> None:
+    def found(self, endpoint: LocalEndpoint) -> None:
+        """An interface that an earlier agent made."""
         self.endpoints[endpoint.container_id] = endpoint
-        self._on_change(frozenset({endpoint.container_id}))
-
-    def _unregister(self, container_id: str) -> None:
-        if self.endpoints.pop(container_id, None) is not None:
-            self._on_change(frozenset({container_id}))
+        self._on_found(frozenset({endpoint.container_id}))
 
     # --- ADD ----------------------------------------------------------------------------------------------------------
 
@@ -141,7 +139,7 @@ class Attachments:
         address, mtu = await together(self._ipam.allocate(_allocation(request, pod)), self._mtu())
         endpoint = endpoint_of(_allocation(request, pod, address))
         link = _link(endpoint, request, mtu)
-        self.register(endpoint)
+        self.endpoints[endpoint.container_id] = endpoint
         progress.waiting_for = lambda: "its policy is not in the kernel yet"
         await together(
             self._netlink.create(link, namespace),
@@ -188,7 +186,7 @@ class Attachments:
         found = self._ipam.find(key)
         if found is None:
             return
-        self._unregister(found.container_id)
+        self.endpoints.pop(found.container_id, None)
         await together(self._withdraw(found.container_id), self._netlink.flush_conntrack(found.address))
         await self._ipam.free(key)
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from manx_agent.cni.attachments import Attachments, OnChange, endpoint_of
+from manx_agent.cni.attachments import Attachments, OnFound, endpoint_of
 from manx_agent.cni.exclusion import Exclusion, Preempted
 from manx_agent.cni.protocol import INTERNAL, INVALID_NETNS, NOT_AVAILABLE, TRY_AGAIN, CniError, Request
 from manx_agent.cni.server import CniServer
@@ -37,8 +37,8 @@ GC_GRACE = 120.0
 
 
 class CniService:
-    """`node_state` gives the NodeState as last heard (None: not yet); `on_change` gets the container IDs of endpoints
-    that came or went. Start: after the state directory is there, before anything else needs `endpoints`."""
+    """`node_state` gives the NodeState as last heard (None: not yet). `on_change` gets the container IDs of endpoints
+    that were found to exist already: after a start, or when only the API knew of them."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class CniService:
         netlink: Netlink,
         node_state: Callable[[], NodeStateSpec | None],
         *,
-        on_change: OnChange = lambda _: None,
+        on_change: OnFound = lambda _: None,
         allowed_uids: frozenset[int] = frozenset({0}),
     ) -> None:
         self._ipam = ipam
@@ -58,6 +58,7 @@ class CniService:
         self._server = CniServer(socket, self._handle, allowed_uids=allowed_uids)
         self._added: dict[Key, float] = {}
         self._background: set[asyncio.Task[None]] = set()
+        self._strangers: frozenset[str] = frozenset()
         self._unready = "the agent is starting"
 
     async def start(self) -> None:
@@ -115,7 +116,7 @@ class CniService:
                 continue  # deleted, or being worked on, meanwhile
             endpoint = endpoint_of(allocation)
             if endpoint.interface in present:
-                self._attachments.register(endpoint)
+                self._attachments.found(endpoint)
             else:
                 log.warning("%s has no interface any more: its address %s is freed", endpoint.name, endpoint.address)
                 await self._ipam.free(key_of(allocation))
@@ -124,9 +125,11 @@ class CniService:
     async def _hold_strangers(self) -> None:
         known = {interface_name(*key) for key in self._ipam.allocations()}
         strangers = await self._netlink.present() - known
-        if strangers:
+        if strangers - self._strangers:
             log.warning("interfaces that no journal knows, left alone: %s", ", ".join(sorted(strangers)))
-        self._ipam.hold(await self._netlink.addresses_behind(strangers) if strangers else ())
+        if strangers or self._strangers:
+            self._ipam.hold(await self._netlink.addresses_behind(strangers))
+        self._strangers = strangers
 
     def _by_key(self) -> dict[Key, LocalEndpoint]:
         endpoints = self._attachments.endpoints

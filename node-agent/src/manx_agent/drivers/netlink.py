@@ -20,7 +20,7 @@ from typing import TypeVar
 
 from manx_agent.drivers import netlink_conntrack, netlink_messages, netlink_sysctl
 from manx_agent.drivers.netlink_messages import PodLink
-from manx_agent.drivers.netlink_reading import Reader, addresses_behind, index_of, present
+from manx_agent.drivers.netlink_reading import Reader, addresses_behind, endpoint_routes, index_of, is_up, present
 from manx_agent.drivers.netlink_threads import in_thread
 from manx_agent.drivers.netlink_wire import Message, NetlinkError, Wire
 from manx_core.api.v1alpha1 import Interface
@@ -119,38 +119,36 @@ class Netlink:
         return tuple(found)
 
     def _node_problems(self, link: PodLink, index: int) -> list[str]:
-        with Reader() as reader:
-            found = [] if reader.is_up(index) else [f"{link.interface} is down"]
-            if not reader.has_endpoint_route(link.address, index):
-                found.append(f"no route to {link.address} through {link.interface}")
+        found = [] if is_up(link.interface) else [f"{link.interface} is down"]
+        if endpoint_routes([link.address]).get(link.address) != index:
+            found.append(f"no route to {link.address} through {link.interface}")
         wrong = netlink_sysctl.differing(self._sysctl, netlink_sysctl.of_interface(link.interface))
         return found + [f"{name} is {value!r}" for name, value in wrong.items()]
 
     def _mend(self, endpoints: Mapping[str, str]) -> tuple[str, ...]:
-        with Reader() as reader:
-            return tuple(
-                repaired
-                for interface, address in endpoints.items()
-                for repaired in self._mend_one(reader, interface, address)
-            )
+        routes = endpoint_routes(list(endpoints.values()))
+        return tuple(
+            repaired
+            for interface, address in endpoints.items()
+            for repaired in self._mend_one(interface, address, routes.get(address, 0))
+        )
 
-    def _mend_one(self, reader: Reader, interface: str, address: str) -> list[str]:
+    def _mend_one(self, interface: str, address: str, routed_through: int) -> list[str]:
+        if not is_up(interface):
+            return []
         try:
             index = index_of(interface)
-            if not reader.is_up(index):
-                return []
             wanted = netlink_sysctl.of_interface(interface)
             wrong = netlink_sysctl.differing(self._sysctl, wanted)
             netlink_sysctl.write(self._sysctl, {name: wanted[name] for name in wrong})
-            found = [f"{name} was {value!r}" for name, value in wrong.items()]
-            if not reader.has_endpoint_route(address, index):
+            if routed_through != index:
                 _send(netlink_messages.endpoint_route(address, index))
-                found.append(f"the route to {address} through {interface} was gone")
         except NetlinkError:
-            if interface in present():
+            if is_up(interface):
                 raise
             return []  # deleted meanwhile
-        return found
+        found = [f"{name} was {value!r}" for name, value in wrong.items()]
+        return found + ([] if routed_through == index else [f"the route to {address} through {interface} was gone"])
 
 
 def _send(*messages: Message) -> None:

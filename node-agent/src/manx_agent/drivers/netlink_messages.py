@@ -26,7 +26,7 @@ NODE_MAC = "ee:ee:ee:ee:ee:ee"
 """The same on every node's end, so that a pod's neighbour entry stays right whatever happens to the node's end."""
 PREFIX = "mnx"
 
-RTM_NEWLINK, RTM_DELLINK, RTM_NEWADDR, RTM_NEWROUTE, RTM_GETROUTE, RTM_NEWNEIGH = 16, 17, 20, 24, 26, 28
+RTM_NEWLINK, RTM_DELLINK, RTM_NEWADDR, RTM_NEWROUTE, RTM_NEWNEIGH = 16, 17, 20, 24, 28
 AF_INET = 2
 IFF_UP = 1
 RT_TABLE_MAIN, RT_SCOPE_LINK, RT_SCOPE_UNIVERSE, RTN_UNICAST, RTPROT_STATIC = 254, 253, 0, 1, 4

@@ -9,17 +9,22 @@ so a pod's route is looked up by its address, and dumps are filtered by the kern
 from __future__ import annotations
 
 import errno
+import fcntl
 import socket
-from collections.abc import Iterable
+import struct
+from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError as LibraryError
 
 from manx_agent.drivers.netlink_messages import GATEWAY, IFF_UP, PREFIX, RT_SCOPE_UNIVERSE, PodLink
-from manx_agent.drivers.netlink_wire import NetlinkError
+from manx_agent.drivers.netlink_wire import NetlinkError, Wire
 from manx_core.api.v1alpha1 import ROUTE_PROTOCOL, Interface
 
+RTM_GETROUTE, RTA_DST, RTA_OIF = 26, 1, 4
+RTMSG, ATTRIBUTE = struct.Struct("=8BI"), struct.Struct("=HH")
+SIOCGIFFLAGS = 0x8913
 RTM_F_FIB_MATCH = 0x2000
 """Answer with the route itself, not with what a packet would use."""
 DEFAULT_MTU = 1500
@@ -38,19 +43,6 @@ class Reader:
     def __exit__(self, *_: object) -> None:
         self._route.close()
 
-    def is_up(self, index: int) -> bool:
-        return any(found["flags"] & IFF_UP for found in self._ask("get_links", index))
-
-    def has_endpoint_route(self, address: str, index: int) -> bool:
-        """Whether our route to this address goes through this interface."""
-        found = self._ask(
-            "route", "get", family=socket.AF_INET, dst=address, dst_len=32, flags=RTM_F_FIB_MATCH
-        )  # fmt: skip
-        return any(
-            route["proto"] == ROUTE_PROTOCOL and route["dst_len"] == 32 and route.get_attr("RTA_OIF") == index
-            for route in found
-        )
-
     def endpoint_addresses(self, index: int) -> set[str]:
         """To which addresses our routes go through this interface."""
         return {
@@ -64,7 +56,7 @@ class Reader:
         addresses = {found.get_attr("IFA_LOCAL") for found in self._ask("get_addr", family=socket.AF_INET, index=index)}
         routes = self._ask("get_routes", family=socket.AF_INET, oif=index)
         gateways = {route.get_attr("RTA_GATEWAY") for route in routes if route["dst_len"] == 0}
-        found = [] if self.is_up(index) else [f"{link.pod_interface} is down in the pod"]
+        found = [] if is_up(link.pod_interface) else [f"{link.pod_interface} is down in the pod"]
         found += [] if link.address in addresses else [f"{link.pod_interface} does not have {link.address} in the pod"]
         found += [] if GATEWAY in gateways else [f"no default route through {link.pod_interface} in the pod"]
         return found
@@ -103,6 +95,43 @@ def index_of(interface: str) -> int:
         return socket.if_nametoindex(interface)
     except OSError as error:
         raise NetlinkError(f"there is no interface {interface}", errno.ENODEV) from error
+
+
+def is_up(interface: str) -> bool:
+    """False where there is none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as any_socket:
+        try:
+            answer = fcntl.ioctl(any_socket, SIOCGIFFLAGS, struct.pack("16sH14x", interface.encode(), 0))
+        except OSError:
+            return False
+    return bool(struct.unpack_from("16xH", answer)[0] & IFF_UP)
+
+
+def endpoint_routes(addresses: Sequence[str]) -> dict[str, int]:
+    """For each of these addresses that our route leads to, the index of the route's interface. Raises NetlinkError."""
+    requests = [(RTM_GETROUTE, _route_lookup(address)) for address in addresses]
+    with Wire() as wire:
+        answers = wire.query(requests)
+    found = {addresses[number]: _endpoint_route_index(body) for number, body in answers.items()}
+    return {address: index for address, index in found.items() if index}
+
+
+def _route_lookup(address: str) -> bytes:
+    """Written out, since every endpoint's route is looked up every few seconds."""
+    header = RTMSG.pack(socket.AF_INET, 32, 0, 0, 0, 0, 0, 0, RTM_F_FIB_MATCH)
+    return header + ATTRIBUTE.pack(8, RTA_DST) + socket.inet_aton(address)
+
+
+def _endpoint_route_index(body: bytes) -> int:
+    """0 where it is not an endpoint route of ours."""
+    _, prefix_length, _, _, _, protocol, _, _, _ = RTMSG.unpack_from(body)
+    offset = RTMSG.size if prefix_length == 32 and protocol == ROUTE_PROTOCOL else len(body)
+    while offset + ATTRIBUTE.size <= len(body):
+        length, kind = ATTRIBUTE.unpack_from(body, offset)
+        if kind == RTA_OIF:
+            return int(struct.unpack_from("=I", body, offset + 4)[0])
+        offset += max(4, (length + 3) & ~3)
+    return 0
 
 
 def present() -> frozenset[str]:

@@ -26,6 +26,8 @@ NLM_F_CAPPED, NLM_F_ACK_TLVS = 0x100, 0x200
 NLMSGERR_ATTR_MSG = 1
 SOL_NETLINK, NETLINK_CAP_ACK, NETLINK_EXT_ACK = 270, 10, 11
 HEADER = struct.Struct("=IHHII")
+QUERIES_AT_ONCE = 64
+"""More answers than this might not fit the socket's receive buffer."""
 TIMEOUT = 10.0
 """Seconds for the kernel to answer: it does so within the send, so more is a fault."""
 
@@ -83,6 +85,23 @@ class Wire:
             if code and code not in message.ignore:
                 raise NetlinkError(f"{message.about}: {os.strerror(code)}{text}", code)
 
+    def query(self, requests: Sequence[tuple[int, bytes]]) -> dict[int, bytes]:
+        """Send (type, body) requests that are answered by one message each. Returns the bodies of the answers by the
+        requests' positions; a request that the kernel answers with an error is not among them."""
+        packed = [
+            HEADER.pack(HEADER.size + len(body), kind, NLM_F_REQUEST, number, 0) + body
+            for number, (kind, body) in enumerate(requests)
+        ]
+        answers: dict[int, bytes | None] = {}
+        try:
+            for start in range(0, len(packed), QUERIES_AT_ONCE):
+                self._socket.send(b"".join(packed[start : start + QUERIES_AT_ONCE]))
+                while len(answers) < min(start + QUERIES_AT_ONCE, len(packed)):
+                    answers |= parse_answers(self._socket.recv(1 << 16))
+        except OSError as error:
+            raise NetlinkError(f"netlink query: {error.strerror or error}", error.errno or 0) from error
+        return {number: body for number, body in answers.items() if body is not None}
+
     def _acknowledgements(self, count: int) -> dict[int, tuple[int, str]]:
         answers: dict[int, tuple[int, str]] = {}
         while len(answers) < count:
@@ -108,6 +127,17 @@ def parse_acknowledgements(data: bytes) -> dict[int, tuple[int, str]]:
         if kind == NLMSG_ERROR:
             payload = data[offset + HEADER.size : offset + length]
             found[sequence] = -struct.unpack_from("=i", payload)[0], _extended(payload, flags)
+        offset += max(HEADER.size, (length + 3) & ~3)
+    return found
+
+
+def parse_answers(data: bytes) -> dict[int, bytes | None]:
+    """Sequence number → body of the messages in a datagram, None for an error."""
+    found: dict[int, bytes | None] = {}
+    offset = 0
+    while offset + HEADER.size <= len(data):
+        length, kind, _, sequence, _ = HEADER.unpack_from(data, offset)
+        found[sequence] = None if kind == NLMSG_ERROR else data[offset + HEADER.size : offset + length]
         offset += max(HEADER.size, (length + 3) & ~3)
     return found
 
