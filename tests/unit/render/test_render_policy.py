@@ -1,0 +1,89 @@
+"""Rendering and planning, against a simulated kernel and a plain reading of the view.
+
+Owns: that what is rendered means what the view says; that plans get there from anywhere, without a window.
+"""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kernelsim import KernelSim
+from manx_agent.model import PolicyView
+from manx_agent.render.image import Image
+from manx_agent.render.plan import plan
+from manx_agent.render.policy import Renderer
+from manx_agent.render.settle import HOLD, Settled, settle
+from policy_reference import judge
+from policy_views import Change, changes, packets, views
+
+
+def _settled(view: PolicyView) -> Settled:
+    """What is in force once nothing more is waited for."""
+    return settle(view, settle(view, Settled(), 0.0), HOLD)
+
+
+def _image(view: PolicyView) -> Image:
+    return Renderer().render(_settled(view), view.pools).image
+
+
+def _kernel(image: Image) -> KernelSim:
+    kernel = KernelSim()
+    for step in plan(Image(), image):
+        kernel.run(step)
+    return kernel
+
+
+@given(views())
+@settings(max_examples=150, deadline=None)
+def test_packets_are_judged_as_the_view_says(view: PolicyView) -> None:
+    kernel = _kernel(_image(view))
+    for packet in packets(("tcp", 80), ("udp", 53), ("sctp", 8080)):
+        assert kernel.verdict(packet) == judge(view, packet), packet
+
+
+@given(st.lists(views(), min_size=2, max_size=5))
+@settings(max_examples=60, deadline=None)
+def test_plans_lead_from_any_view_to_any_other(sequence: list[PolicyView]) -> None:
+    kernel, renderer, settled, known = KernelSim(), Renderer(), Settled(), Image()
+    for second, view in enumerate(sequence):
+        settled = settle(view, settled, second * HOLD / 2)
+        wanted = renderer.render(settled, view.pools).image
+        assert wanted == Renderer().render(settled, view.pools).image, "a renderer's memory changes nothing"
+        for step in plan(known, wanted):
+            kernel.run(step)
+        assert kernel.image() == wanted
+        known = wanted
+        assert plan(known, wanted) == ()
+
+
+@given(views(), views(), st.data())
+@settings(max_examples=60, deadline=None)
+def test_a_plan_broken_off_anywhere_is_taken_up_again(
+    before: PolicyView, after: PolicyView, data: st.DataObject
+) -> None:
+    kernel, wanted = _kernel(_image(before)), _image(after)
+    steps = plan(kernel.image(), wanted)
+    for step in steps[: data.draw(st.integers(0, len(steps)))]:
+        kernel.run(step)
+    for step in plan(kernel.image(), wanted):
+        kernel.run(step)
+    assert kernel.image() == wanted
+
+
+@given(views(complete=True), st.lists(changes(), min_size=1, max_size=4))
+@settings(max_examples=100, deadline=None)
+def test_each_packet_sees_the_old_policy_or_the_new(view: PolicyView, sequence: list[Change]) -> None:
+    kernel, probes = _kernel(_image(view)), packets(("tcp", 80))
+    for change in sequence:
+        old = [kernel.verdict(packet) for packet in probes]
+        wanted = _image(change(view))
+        new = [_kernel(wanted).verdict(packet) for packet in probes]
+
+        def either(old: list[str] = old, new: list[str] = new) -> None:
+            for packet, before, after in zip(probes, old, new, strict=True):
+                assert kernel.verdict(packet) in (before, after), packet
+
+        for step in plan(kernel.image(), wanted):
+            kernel.run(step, either)
+        view = change(view)
