@@ -95,7 +95,8 @@ class KernelPolicy:
             missing=frozenset(self._settled.since),
             closed=self._settled.closed,
             drift=drift,
-            errors=(*errors, *self._rendered.problems, *limits),
+            errors=errors,
+            problems=(*self._rendered.problems, *limits),
         )
 
     async def _start(self) -> Kernel:

@@ -102,7 +102,7 @@ class _Settling:
             groups={group: self._group(group) for group in needed},
             group_types={group: self._type(group) for group in needed},
             since=self.since,
-            closed=frozenset(view.endpoints) - endpoints.keys(),
+            closed=frozenset(view.endpoints.keys() - endpoints.keys()),
             awaited=awaited,
         )
 
