@@ -40,6 +40,8 @@ from manx_kube.resources import LEASES
 
 log = logging.getLogger(__name__)
 
+RELEASE_LIMIT = 2.0
+
 Clock = Callable[[], float]
 
 
@@ -260,15 +262,22 @@ class LeaseElector:
         """Let the next one have it at once; nothing to be done if that fails: it expires."""
         ours, self.term = term.is_valid(), None
         term._end()
-        if not ours or self._lease is None:
+        if not ours:
             return
-        spec = msgspec.structs.replace(
-            self._lease.spec, holder_identity="", lease_duration_seconds=1, renew_time=_now()
-        )
         with suppress(KubeError, TimeoutError):
-            async with asyncio.timeout(self.timing.retry_period):
-                await self._client.replace(LEASES, Lease(metadata=self._lease.metadata, spec=spec))
-        self.holder = ""
+            async with asyncio.timeout(RELEASE_LIMIT):
+                try:
+                    await self._give_up(self._lease)
+                except Conflict:  # a renewal was on its way when we stopped, or somebody edited it
+                    lease = await self._read()
+                    if lease is not None and self._is_ours(lease, term):
+                        await self._give_up(lease)
+
+    async def _give_up(self, lease: Lease | None) -> None:
+        if lease is not None:
+            spec = msgspec.structs.replace(lease.spec, holder_identity="", lease_duration_seconds=1, renew_time=_now())
+            await self._client.replace(LEASES, Lease(metadata=lease.metadata, spec=spec))
+            self.holder = ""
 
 
 async def _end(task: asyncio.Future[None]) -> None:

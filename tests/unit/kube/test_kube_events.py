@@ -55,6 +55,15 @@ async def test_repetitions_become_one_series() -> None:
         assert api.count(lambda r: r.method in ("POST", "PATCH")) == 2
 
 
+async def test_repetitions_are_not_written_one_by_one() -> None:
+    async with recording(series_every=3600.0) as (api, recorder):
+        for _ in range(3):
+            recorder.emit(POOL, "Warning", reason="InvalidPool", note="again")
+            await eventually(lambda: stored(api))
+            await recorder._post_all()
+        assert api.count(lambda r: r.method == "PATCH") == 0
+
+
 async def test_what_differs_is_another_event() -> None:
     async with recording() as (api, recorder):
         recorder.emit(POOL, "Warning", reason="A", note="x")
