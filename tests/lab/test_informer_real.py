@@ -368,8 +368,8 @@ async def test_a_service_accounts_token_file(server: ApiServer, client: KubeClie
 
 
 def _elector(client: KubeClient, namespace: str, identity: str, **settings: Any) -> LeaseElector:
-    timing = LeaseTiming(3.0, 2.0, 0.2)
-    return LeaseElector(client, name="l", namespace=namespace, identity=identity, timing=timing, **settings)
+    settings = {"timing": LeaseTiming(60.0, 40.0, 0.2)} | settings
+    return LeaseElector(client, name="l", namespace=namespace, identity=identity, **settings)
 
 
 async def test_leaders_take_turns(client: KubeClient, namespace: str) -> None:
@@ -404,7 +404,7 @@ async def test_a_leader_without_a_server_stops(server: ApiServer, namespace: str
                 await asyncio.sleep(3600)
 
             with pytest.raises(LeaseLost):
-                await _elector(gated, namespace, "a").run(lead)
+                await _elector(gated, namespace, "a", timing=LeaseTiming(3.0, 2.0, 0.2)).run(lead)
 
 
 async def test_events_are_taken(client: KubeClient, namespace: str) -> None:
