@@ -28,7 +28,7 @@ async def eventually(condition: Callable[[], object]) -> None:
     """Until `condition` is true; AssertionError if it never is."""
     try:
         async with asyncio.timeout(LIMIT):
-            while not condition():  # noqa: ASYNC110 - conditions of any kind, also on the server's state
+            while not condition():
                 await asyncio.sleep(0.002)
     except TimeoutError:
         raise AssertionError("it never became true") from None
