@@ -32,7 +32,7 @@ def do_up(options: Namespace) -> None:
     stages = Stages(up.count_stages(settings) + with_show)
     machines = up.bring_up(settings, stages)
     if with_show:
-        with stages.stage("The show", "40 s"):
+        with stages.stage("The show", "20 s"):
             show.show(machines)
     print_usage(machines.settings, stages)
 

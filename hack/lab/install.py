@@ -71,8 +71,8 @@ def diagnose(kubectl: Kubectl) -> str:
 
 def _last_words(machines: Machines) -> str:
     """With --dev there are no pods to ask: the ends of the processes' logs."""
-    logs = [log for node in machines.settings.node_names for log in sorted(machines.log_dir.glob(f"{node}.[abo]*.log"))]
-    return "".join(f"\n$ tail {log}\n{log.read_text(errors='replace')[-1500:]}" for log in logs)
+    logs = [machines.log(node, name) for node in machines.settings.node_names for name in ("operator", "bgp", "agent")]
+    return "".join(f"\n$ tail {log}\n{log.read_text(errors='replace')[-1500:]}" for log in logs if log.exists())
 
 
 def _answer(kubectl: Kubectl, words: tuple[str, ...]) -> str:
