@@ -65,6 +65,24 @@ def test_as_number_changes_on_every_session_and_no_route_is_lost(mesh: Mesh) -> 
     assert gaps == 0
 
 
+def test_one_nodes_own_as_number_touches_its_sessions_only(mesh: Mesh) -> None:
+    """The mesh is then iBGP between some and eBGP with that one (the annotation projectcalico.org/ASNumber)."""
+    one, other, third = mesh.nodes
+    capture = OpenCapture(mesh.fabric, "port1")
+    mesh.as_numbers = {third.name: 4200000003}
+    mesh.apply()
+    eventually(
+        lambda: third.outcome.peers[0].local_as_number == 4200000003 and "OpenSent" not in third.states().values(),
+        "the third node speaks its own AS number",
+    )
+    mesh.await_established()
+    mesh.await_routes()
+    seen = {(message.source, message.as_number) for message in capture.opens()}
+    assert (third.address, 4200000003) in seen
+    assert other.address not in {source for source, _ in seen}
+    assert one.routes()[third.block] == third.address
+
+
 def test_mesh_disabled_takes_every_route_down(mesh: Mesh) -> None:
     mesh.settings = msgspec.structs.replace(SETTINGS, mesh_enabled=False)
     mesh.apply()
