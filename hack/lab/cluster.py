@@ -8,13 +8,12 @@ LabError with what was said.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
-
-import yaml
 
 from lab import fabric, install
 from lab.down import down
@@ -83,7 +82,8 @@ class Cluster:
 
     def apply(self, *documents: dict[str, Any] | str) -> str:
         """``kubectl apply`` of objects, or of YAML text; what kubectl said."""
-        texts = [d if isinstance(d, str) else yaml.safe_dump(d) for d in documents]
+        # As JSON: PyYAML leaves the word y as it is, which kubectl's YAML then takes for a truth value.
+        texts = [d if isinstance(d, str) else json.dumps(d) for d in documents]
         return self.kubectl("apply", "-f", "-", stdin="\n---\n".join(texts))
 
     def delete(self, *words: str) -> str:
