@@ -1,6 +1,7 @@
 """kopf, in a thread of its own, and begun again whenever it ends.
 
-Owns: that thread, kopf's settings and credentials. Must not: let anything of kopf's reach the operator's loop.
+Owns: that thread, kopf's settings, and when it logs in again (how, the kubernetes package knows: in a pod and by any
+kubeconfig). Must not: let anything of kopf's reach the operator's loop.
 
 Why a thread: kopf cancels every task of its loop that was created after it started, takes the process's signals when it
 runs in the main thread, and stalls its loop for up to a second. Why begun again: a watch error ends it. It only sets
@@ -10,6 +11,7 @@ conditions, posts Events and triggers; the operator works without it.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import datetime
 import logging
 import threading
@@ -18,7 +20,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from manx_kube.backoff import Backoff
-from manx_kube.config import ApiConfig
 
 if TYPE_CHECKING:
     import kopf
@@ -33,12 +34,12 @@ TOKEN_LIFE = datetime.timedelta(minutes=10)
 Register = Callable[["kopf.OperatorRegistry"], None]
 
 
-async def supervise(config: ApiConfig, register: Register) -> None:
+async def supervise(register: Register) -> None:
     """Run kopf with what `register` registers until cancelled. Never raises otherwise."""
     backoff = Backoff(1.0, 60.0)
     while True:
         began = asyncio.get_running_loop().time()
-        error = await _run_once(config, register)
+        error = await _run_once(register)
         if asyncio.get_running_loop().time() - began > 120:
             backoff.reset()
         delay = backoff.next()
@@ -46,7 +47,7 @@ async def supervise(config: ApiConfig, register: Register) -> None:
         await asyncio.sleep(delay)
 
 
-async def _run_once(config: ApiConfig, register: Register) -> BaseException | None:
+async def _run_once(register: Register) -> BaseException | None:
     """Returns what ended it."""
     loop, stop = asyncio.get_running_loop(), threading.Event()
     ended: asyncio.Future[BaseException | None] = loop.create_future()
@@ -54,7 +55,7 @@ async def _run_once(config: ApiConfig, register: Register) -> BaseException | No
     def serve() -> None:
         error: BaseException | None = None
         try:
-            asyncio.run(_operate(config, register, stop))
+            asyncio.run(_operate(register, stop))
         except BaseException as raised:
             error = raised
         with suppress(RuntimeError):  # the loop is closed: the process ends
@@ -74,14 +75,14 @@ def _resolve(ended: asyncio.Future[BaseException | None], error: BaseException |
         ended.set_result(error)
 
 
-async def _operate(config: ApiConfig, register: Register, stop: threading.Event) -> None:
+async def _operate(register: Register, stop: threading.Event) -> None:
     import kopf  # here, because it costs a standby 90 MB that it does not need
 
     registry = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=registry)
-    def login(**_: Any) -> kopf.ConnectionInfo:
-        return connection(config)
+    def login(**given: Any) -> kopf.ConnectionInfo | None:
+        return _logged_in(kopf.login_via_client(**given))
 
     register(registry)
     await kopf.operator(registry=registry, settings=_settings(), standalone=True, clusterwide=True, stop_flag=stop)
@@ -100,19 +101,8 @@ def _settings() -> kopf.OperatorSettings:
     return settings
 
 
-def connection(config: ApiConfig) -> kopf.ConnectionInfo:
-    """Our own configuration in kopf's words."""
-    import kopf
-
-    token = config.token_file.read_text().strip() if config.token_file is not None else config.token
-    rotated = config.token_file is not None
-    return kopf.ConnectionInfo(
-        server=config.server,
-        ca_data=config.ca_pem,
-        insecure=config.insecure_skip_tls_verify or None,
-        token=token,
-        certificate_data=config.client_cert_pem,
-        private_key_data=config.client_key_pem,
-        default_namespace=config.namespace,
-        expiration=datetime.datetime.now(datetime.UTC) + TOKEN_LIFE if rotated else None,
-    )
+def _logged_in(info: kopf.ConnectionInfo | None) -> kopf.ConnectionInfo | None:
+    """Tokens are rotated, so a login by one is good for a while only."""
+    if info is None or not info.token:
+        return info
+    return dataclasses.replace(info, expiration=datetime.datetime.now(datetime.UTC) + TOKEN_LIFE)

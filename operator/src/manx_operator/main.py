@@ -152,7 +152,7 @@ class Operator:
         """The Installation, and what users are told; until cancelled, or the Lease is found lost."""
         async with asyncio.TaskGroup() as tasks:
             if self._settings.kopf:
-                tasks.create_task(kopf_thread.supervise(self._config, lambda registry: _register(registry, deps)))
+                tasks.create_task(kopf_thread.supervise(lambda registry: _register(registry, deps)))
             if self._settings.installer:
                 tasks.create_task(deps.installer.run())
             else:
