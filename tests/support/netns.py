@@ -94,6 +94,15 @@ class Netns:
         """Starts a program inside; ending it is the caller's."""
         return subprocess.Popen(self.argv(*argv), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
+    def pids(self) -> list[int]:
+        """The processes inside, the one that holds it excepted."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):
+                if entry.name.isdigit() and os.path.samefile(entry / "ns/net", self.path):
+                    found.append(int(entry.name))
+        return [pid for pid in found if pid != self.pid]
+
     def ip(self, *words: str) -> str:
         return self.run("ip", *words)
 

@@ -83,7 +83,11 @@ def _disagreement(rules: Rules, decoded: list[Decoded] | None) -> str:
     for position, (rule, seen) in enumerate(zip(rules, decoded, strict=False)):
         if decode(rule) != seen:
             return f"rule {position + 1} was decoded as {_told(seen)} instead of {_told(decode(rule))}"
-    return "" if len(rules) == len(decoded) else f"had {len(decoded)} rules instead of {len(rules)}"
+    if len(rules) > len(decoded):
+        return f"rule {len(decoded) + 1} {_told(decode(rules[len(decoded)]))} was missing"
+    if len(rules) < len(decoded):
+        return f"rule {len(rules) + 1} {_told(decoded[len(rules)])} should not exist"
+    return ""
 
 
 def _told(rule: Decoded) -> str:

@@ -1,0 +1,188 @@
+"""The policy dataplane and the kernel: nothing is done twice, what drifts comes back, kills leave nothing half-done."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from manx_agent.drivers import ipset
+from manx_agent.drivers.iptables import Iptables
+from manx_agent.model import Backend, Dirty
+from manx_agent.render import names
+from manx_agent.render.image import Image
+from manx_agent.render.plan import plan
+from manx_agent.render.policy import Renderer
+from manx_agent.render.settle import Settled, settle
+from manx_core.api.v1alpha1 import Rule
+from policy_world import Applied, World, class_name, program
+
+
+def _policies(world: World) -> None:
+    """Something of every kind in the kernel."""
+    friends = world.group("f", world.address("a"), "fd00::1")
+    web = world.group("w", f"{world.address('b')},tcp:8080", kind="AddressPorts")
+    many = Rule(nets=("10.0.0.0/8", "192.0.2.0/24"), not_nets=("10.1.0.0/16", "10.2.0.0/16"))
+    ingress = (Rule(protocol="TCP", ports=("80", "90-99"), port_group=web, peer_group=friends), many)
+    egress = (Rule(protocol="SCTP", ports=("9",)), Rule(action="Deny", nets=("198.51.100.9/32",)), Rule())
+    world.policy("b", program(ingress=ingress), program(ingress=(Rule(protocol="UDP"),), egress=egress))
+
+
+def test_rendered_rules_are_taken_and_printed_as_rendered(world: World, backend: Backend) -> None:
+    _policies(world)
+    image = Renderer().render(settle(world.view, Settled(), 0.0), world.view.pools).image
+    for step in plan(Image(), image):
+        if step.kind == "sets":
+            world.node.run("ipset", "-exist", "restore", stdin=step.text)
+        else:
+            restore = f"ip{'6' if step.kind == 'rules6' else ''}tables-{backend}-restore"
+            world.node.run(restore, "--noflush", "--test", stdin=step.text)
+            world.node.run(restore, "--noflush", stdin=step.text)
+    saved = world.node.run(f"iptables-{backend}-save").splitlines()
+    rendered = {
+        f"-A {name} {rule}"
+        for table, chains in image.chains.items()
+        if not table.endswith("6")
+        for name, rules in chains.items()
+        for rule in rules
+    }
+    assert rendered == {line for line in saved if line.startswith("-A manx-")}
+
+
+def test_a_second_apply_writes_nothing(applied: Applied, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    _policies(world)
+    applied.apply()
+    assert world.tcp("a", "b", 80)
+    before = applied.saved("-c")
+    assert any(re.match(r"\[[1-9].*manx-pi-", line) for line in before), "counters have counted"
+    for owner, method in ((Iptables, "restore"), (ipset, "restore"), (ipset, "destroy")):
+        monkeypatch.setattr(owner, method, lambda *_: pytest.fail("wrote"))
+    applied.apply(Dirty(everything=True))
+    applied.apply(Dirty())
+    applied.policy = applied.fresh()
+    assert applied.apply(Dirty(everything=True)).drift == ()
+    assert applied.check() == ()
+    assert applied.saved("-c") == before
+
+
+_CLASS = names.class_ingress(class_name("b"))
+_POLICY = names.program_ingress("knp.b.0")
+_EDITS: dict[str, tuple[Sequence[str], str]] = {
+    "rule added": (("IPT", "-I", _CLASS, "-j", "ACCEPT"), rf"{_CLASS}: rule 1 "),
+    "rule deleted": (("IPT", "-D", names.FROM, "2"), rf"{names.FROM}: rule 2 "),
+    "rule replaced": (("IPT", "-R", _POLICY, "1", "-s", "10.0.0.0/7", "-j", "ACCEPT"), rf"{_POLICY}: rule 1 "),
+    "chain emptied": (("IPT", "-F", names.TO), rf"{names.TO}: rule 1 "),
+    "stray chain": (("IPT", "-N", "manx-stray"), "chain manx-stray should not exist"),
+    "everything flushed": (("IPT", "-F"), "chain FORWARD: the jump"),
+    "jump deleted": (("IPT", "-t", "raw", "-F", "PREROUTING"), "iptables raw: chain PREROUTING: the jump"),
+    "somebody before us": (("IPT", "-I", "FORWARD", "-j", "ACCEPT"), "chain FORWARD: .* not the first"),
+    "jump doubled": (("IPT", "-A", "FORWARD", "-j", names.FORWARD), "chain FORWARD: "),
+    "masquerading gone": (("IPT", "-t", "nat", "-F", names.NAT), rf"iptables nat: chain {names.NAT}"),
+    "ipv6 let in": (("IP6T", "-t", "raw", "-F", "PREROUTING"), "ip6tables raw: chain PREROUTING"),
+    "member added": (("ipset", "add", names.address_group("ag-" + "f" * 20), "10.9.9.9"), "10.9.9.9 should not"),
+    "members deleted": (("ipset", "flush", names.ENDPOINTS), rf"ipset {names.ENDPOINTS}: .* missing"),
+    "stray set": (("ipset", "create", "manx-stray", "hash:ip"), "ipset manx-stray should not exist"),
+}
+
+
+@pytest.mark.parametrize("edit", _EDITS)
+def test_what_is_altered_by_hand_comes_back_and_is_told(applied: Applied, world: World, edit: str) -> None:
+    argv, sentence = _EDITS[edit]
+    _policies(world)
+    applied.apply()
+    assert applied.check() == ()
+    before, sets = applied.saved(), applied.sets()
+    programs = {"IPT": f"iptables-{applied.backend}", "IP6T": f"ip6tables-{applied.backend}"}
+    world.node.run(programs.get(argv[0], argv[0]), *argv[1:])
+    told = applied.check()
+    assert any(re.search(sentence, said) for said in told), told
+    others = [line for line in applied.saved() if line != "-A FORWARD -j ACCEPT"]
+    assert (others, applied.sets()) == (before, sets)
+    assert applied.check() == ()
+
+
+def test_rules_of_others_stay(applied: Applied, world: World) -> None:
+    applied.iptables("-N", "KUBE-FORWARD")
+    applied.iptables("-A", "FORWARD", "-j", "KUBE-FORWARD")
+    applied.iptables("-A", "INPUT", "-p", "tcp", "--dport", "22", "-j", "ACCEPT")
+    world.node.run("ipset", "create", "KUBE-LOOP", "hash:ip")
+    others = [line for line in applied.saved() if line.startswith("-A")]
+    _policies(world)
+    applied.apply()
+    world.open("b")
+    applied.apply(Dirty())
+    assert [line for line in applied.saved() if line.startswith("-A") and "manx-" not in line] == others
+    assert "KUBE-LOOP" in world.node.run("ipset", "list", "-n")
+
+
+def test_what_nothing_refers_to_goes(applied: Applied, world: World) -> None:
+    applied.apply()
+    before, sets = applied.saved(), applied.sets()
+    _policies(world)
+    applied.apply(Dirty())
+    assert applied.saved() != before
+    world.open("b")
+    applied.apply(Dirty())
+    assert (applied.saved(), applied.sets()) == (before, sets)
+
+
+def test_rules_left_in_the_other_back_end_are_removed(applied: Applied, world: World) -> None:
+    _policies(world)
+    applied.apply()
+    other: Backend = "legacy" if applied.backend == "nft" else "nft"
+    after = Applied(world, other)
+    assert any("left in the" in said for said in after.apply().drift)
+    assert not [line for line in applied.saved() if "manx-" in line]
+    assert [line for line in after.saved() if "manx-" in line]
+    assert world.tcp("a", "b", 80)
+
+
+def test_a_missing_group_holds_the_old_rules_and_then_denies(applied: Applied, world: World) -> None:
+    friends = world.group("f", world.address("a"))
+    world.policy("b", program(ingress=(Rule(peer_group=friends),)))
+    assert applied.apply().missing == frozenset()
+    world.policy("b", program(ingress=(Rule(peer_group="ag-" + "n" * 20),)))
+    assert applied.apply(Dirty()).missing == {"ag-" + "n" * 20}
+    assert world.tcp("a", "b")
+    applied.now += 10
+    applied.apply(Dirty())
+    assert not world.tcp("a", "b", expected=False)
+    world.group("n", world.address("a"))
+    assert applied.apply(Dirty()).missing == frozenset()
+    assert world.tcp("a", "b")
+
+
+_KILLED = Path(__file__).with_name("apply_for_ever.py")
+
+
+def test_killed_in_the_middle_the_next_one_gets_there(applied: Applied, world: World) -> None:
+    """An agent applies one view after another and is killed at some moment, again and again."""
+    endpoints = [f"{pod.name},{pod.interface},{pod.address}" for pod in world.pods.values()]
+    for number in range(8):
+        argv = world.node.argv(sys.executable, str(_KILLED), applied.backend, *endpoints)
+        victim = subprocess.Popen(argv, stdout=subprocess.PIPE)
+        assert victim.stdout is not None
+        assert victim.stdout.readline() == b"ready\n"
+        time.sleep(0.01 * number)
+        victim.send_signal(signal.SIGKILL)
+        victim.wait()
+        victim.stdout.close()
+    while world.node.pids():
+        time.sleep(0.01)  # What it had started goes on to its end.
+    _policies(world)
+    applied.apply()
+    found, sets = applied.saved(), [line for line in applied.sets() if line.startswith("add")]
+    assert world.tcp("a", "b", 80)
+    assert not world.tcp("outside", "b", 80, expected=False)
+    with World() as clean:
+        _policies(clean)
+        other = Applied(clean, applied.backend)
+        other.apply()
+        assert sorted(found) == sorted(other.saved())
+        assert sets == [line for line in other.sets() if line.startswith("add")]

@@ -1,0 +1,264 @@
+"""A node with pods in real network namespaces, and views of policy for them.
+
+Owns: `World`: the wiring, the bookkeeping of a view under change, and packets that tell whether they arrived;
+`Applied`: the policy dataplane at work in it. Must not: wait for more than it has to: a packet that is expected may
+take long, one that is not is given `SHORT`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+from manx_agent.dataplane import KernelPolicy
+from manx_agent.model import Backend, Dirty, LocalEndpoint, PolicyOutcome, PolicyView
+from manx_core.api.v1alpha1 import PolicyProgramSpec, PolicySource, PoolSettings, Rule
+from netns import Netns, addressed_veth, make_node, wire_pod
+
+POD_CIDR = "10.244.0.0/16"
+NODE_ADDRESS = "198.51.100.1"
+OUTSIDE = "198.51.100.2"
+SHORT = 0.4
+LONG = 10.0
+EVERYTHING = Dirty(everything=True)
+
+
+def class_name(letter: str) -> str:
+    return f"pc-{letter * 20}"
+
+
+def group_name(letter: str) -> str:
+    return f"ag-{letter * 20}"
+
+
+def program(*types: str, ingress: tuple[Rule, ...] = (), egress: tuple[Rule, ...] = ()) -> PolicyProgramSpec:
+    """A compiled policy; without types, those that it has rules for."""
+    given = types or (*(["Ingress"] if ingress else []), *(["Egress"] if egress else []))
+    source = PolicySource(kind="NetworkPolicy", name="test", namespace="default")
+    return PolicyProgramSpec(epoch=1, source=source, types=given, ingress=ingress, egress=egress)  # type: ignore[arg-type]
+
+
+class Pod:
+    """A namespace wired to the node as a pod. Sockets made by it are the pod's."""
+
+    def __init__(self, node: Netns, name: str, number: int) -> None:
+        self.netns = Netns()
+        self.name = name
+        self.address = f"10.244.0.{number}"
+        self.interface = f"mnx{number:011x}"
+        wire_pod(node, self.netns, self.interface, self.address)
+
+    @property
+    def endpoint(self) -> LocalEndpoint:
+        return LocalEndpoint("default", self.name, f"uid-{self.name}", f"c-{self.name}", self.interface, self.address)
+
+    @property
+    def identity(self) -> tuple[str, str, str]:
+        return "default", self.name, f"uid-{self.name}"
+
+
+class World:
+    """A node (one address, forwarding), a machine outside, and pods a, b, c... A context manager."""
+
+    def __init__(self, pods: str = "abc") -> None:
+        self.node, self.outside = Netns(), Netns()
+        make_node(self.node)
+        addresses = (f"{NODE_ADDRESS}/24", f"{OUTSIDE}/24")
+        addressed_veth(self.node, self.outside, ("eth0", "eth0"), addresses)
+        self.outside.ip("route", "add", "default", "via", NODE_ADDRESS)
+        self.node.ip("route", "add", "default", "via", OUTSIDE)
+        self.pods = {name: Pod(self.node, name, 11 + number) for number, name in enumerate(pods)}
+        self.view = PolicyView(
+            endpoints={pod.endpoint.container_id: pod.endpoint for pod in self.pods.values()},
+            class_of={pod.identity: "open" for pod in self.pods.values()},
+            pools=(PoolSettings(name="default", cidr=POD_CIDR, nat_outgoing=True),),
+        )
+
+    def __enter__(self) -> World:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for namespace in (*(pod.netns for pod in self.pods.values()), self.outside, self.node):
+            namespace.close()
+
+    # --- the view --------------------------------------------------------------------------------------------------
+
+    def policy(self, pod: str, *programs: PolicyProgramSpec) -> None:
+        """Puts a pod, and no other, under policies: class pc-<pod>, programs knp.<pod>.<n>."""
+        named = {f"knp.{pod}.{number}": spec for number, spec in enumerate(programs)}
+        kept = {name: spec for name, spec in self.view.programs.items() if not name.startswith(f"knp.{pod}.")}
+        self.view = replace(
+            self.view,
+            classes={**self.view.classes, class_name(pod): tuple(named)},
+            programs={**kept, **named},
+            class_of={**self.view.class_of, self.pods[pod].identity: class_name(pod)},
+        )
+
+    def open(self, pod: str) -> None:
+        self.view = replace(self.view, class_of={**self.view.class_of, self.pods[pod].identity: "open"})
+
+    def classless(self, pod: str) -> None:
+        others = {key: name for key, name in self.view.class_of.items() if key != self.pods[pod].identity}
+        self.view = replace(self.view, class_of=others)
+
+    def group(self, letter: str, *members: str, kind: str = "Addresses") -> str:
+        """Sets a group's members; returns its id."""
+        name = group_name(letter)
+        self.view = replace(
+            self.view,
+            groups={**self.view.groups, name: frozenset(members)},
+            group_types={**self.view.group_types, name: kind},
+        )
+        return name
+
+    def address(self, place: str) -> str:
+        return {"node": NODE_ADDRESS, "outside": OUTSIDE}.get(place) or self.pods[place].address
+
+    def netns(self, place: str) -> Netns:
+        return {"node": self.node, "outside": self.outside}.get(place) or self.pods[place].netns
+
+    # --- packets ---------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def socket(
+        self, place: str, kind: int, address: str = "", port: int = 0, protocol: int = 0
+    ) -> Iterator[socket.socket]:
+        """A socket of a place, bound where an address or port is given."""
+        with self.netns(place).entered():
+            one = socket.socket(socket.AF_INET, kind, protocol)
+        with one:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            one.settimeout(SHORT)
+            if address or port:
+                one.bind((address, port))
+            yield one
+
+    def tcp(
+        self, source: str, to: str, port: int = 80, expected: bool = True, via: tuple[str, int] | None = None
+    ) -> bool:
+        """Whether a connection comes about. `via`: connect to this address and port instead (a service's)."""
+        with self.socket(to, socket.SOCK_STREAM, "", port) as server, self.socket(source, socket.SOCK_STREAM) as client:
+            server.listen()
+            client.settimeout(LONG if expected else SHORT)
+            try:
+                client.connect(via or (self.address(to), port))
+            except OSError:
+                return False
+            return True
+
+    def udp(self, source: str, to: str, port: int = 53, expected: bool = True) -> bool:
+        """Whether a datagram arrives."""
+        with self.socket(to, socket.SOCK_DGRAM, "", port) as server, self.socket(source, socket.SOCK_DGRAM) as client:
+            server.settimeout(LONG if expected else SHORT)
+            client.sendto(b"probe", (self.address(to), port))
+            return _received(server) is not None
+
+    def seen_source(self, source: str, to: str, port: int = 5353) -> str:
+        """The address that a datagram seems to come from, where it arrives; empty where it does not."""
+        with self.socket(to, socket.SOCK_DGRAM, "", port) as server, self.socket(source, socket.SOCK_DGRAM) as client:
+            server.settimeout(LONG)
+            client.sendto(b"probe", (self.address(to), port))
+            return _received(server) or ""
+
+    def ping(self, source: str, to: str, expected: bool = True) -> bool:
+        """Whether an echo request is answered."""
+        argv = ("ping", "-c1", f"-W{int(LONG) if expected else 1}", self.address(to))
+        done = subprocess.run(self.netns(source).argv(*argv), capture_output=True, check=False)
+        return done.returncode == 0
+
+    def sctp(self, source: str, to: str, port: int = 9, expected: bool = True) -> bool:
+        """Whether an SCTP INIT arrives: written by hand, as the kernel may have no SCTP itself."""
+        with (
+            self.socket(to, socket.SOCK_RAW, protocol=socket.IPPROTO_SCTP) as server,
+            self.socket(source, socket.SOCK_RAW, protocol=socket.IPPROTO_SCTP) as client,
+        ):
+            server.settimeout(LONG if expected else SHORT)
+            client.sendto(sctp_init(40000, port), (self.address(to), 0))
+            return _received(server) is not None
+
+    def forged(self, source: str, as_address: str, to: str, port: int = 7777, expected: bool = True) -> bool:
+        """Whether a datagram arrives that a pod sends from a given address."""
+        with (
+            self.socket(to, socket.SOCK_DGRAM, "", port) as server,
+            self.socket(source, socket.SOCK_RAW, protocol=socket.IPPROTO_RAW) as client,
+        ):
+            server.settimeout(LONG if expected else SHORT)
+            client.sendto(udp_packet(as_address, self.address(to), port), (self.address(to), 0))
+            return _received(server) is not None
+
+
+class Applied:
+    """The dataplane of one world. Each call runs a loop of its own inside the node's namespace."""
+
+    def __init__(self, world: World, backend: Backend) -> None:
+        self.world, self.backend = world, backend
+        self.now = 0.0
+        self.policy = self.fresh()
+
+    def fresh(self) -> KernelPolicy:
+        """As after a restart of the agent."""
+        return KernelPolicy(self.backend, clock=lambda: self.now)
+
+    def apply(self, dirty: Dirty = EVERYTHING) -> PolicyOutcome:
+        outcome: PolicyOutcome = self.inside(lambda: self.policy.apply(self.world.view, dirty))
+        assert outcome.errors == ()
+        return outcome
+
+    def check(self) -> tuple[str, ...]:
+        found: tuple[str, ...] = self.inside(lambda: self.policy.check_drift())
+        return found
+
+    def inside(self, call: Callable[[], Any]) -> Any:
+        async def main() -> Any:
+            return await call()
+
+        with self.world.node.entered():
+            return asyncio.run(main())
+
+    def iptables(self, *words: str, family: str = "ip") -> str:
+        return self.world.node.run(f"{family}tables-{self.backend}", *words)
+
+    def saved(self, *words: str) -> list[str]:
+        """The rules, without time stamps."""
+        text = self.world.node.run(f"iptables-{self.backend}-save", *words)
+        return [line for line in text.splitlines() if not line.startswith("#")]
+
+    def sets(self) -> list[str]:
+        return sorted(self.world.node.run("ipset", "save").splitlines())
+
+
+def _received(server: socket.socket) -> str | None:
+    try:
+        return str(server.recvfrom(4096)[1][0])
+    except TimeoutError:
+        return None
+
+
+def udp_packet(source: str, destination: str, port: int) -> bytes:
+    """An IPv4 datagram with any source; the kernel fills in the header's checksum (raw(7)), UDP's may be 0."""
+    payload = struct.pack("!HHHH", 4242, port, 8 + 5, 0) + b"forge"
+    addresses = socket.inet_aton(source) + socket.inet_aton(destination)
+    return struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(payload), 0, 0, 64, 17, 0) + addresses + payload
+
+
+def sctp_init(source_port: int, port: int) -> bytes:
+    """An INIT chunk in an SCTP packet (RFC 9260, 3.3.2), with its CRC32c."""
+    chunk = struct.pack("!BBHIIHHI", 1, 0, 20, 1, 65536, 1, 1, 1)
+    head = struct.pack("!HHI", source_port, port, 0)
+    return head + struct.pack("<I", crc32c(head + b"\0\0\0\0" + chunk)) + chunk
+
+
+def crc32c(data: bytes) -> int:
+    """CRC32c (RFC 9260, appendix A), bit by bit."""
+    value = 0xFFFFFFFF
+    for byte in data:
+        value ^= byte
+        for _ in range(8):
+            value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
+    return value ^ 0xFFFFFFFF
