@@ -201,10 +201,17 @@ def test_del_cuts_short_an_add_under_way(node: CniNode, pod: Netns) -> None:
 
 def test_a_sandbox_that_is_none(node: CniNode, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    for path in (str(tmp_path / "file"), str(tmp_path / "missing")):
-        with pytest.raises(CniFailure) as failure:
+    wrong = {
+        str(tmp_path / "file"): "CNI_NETNS is no namespace",
+        str(tmp_path / "missing"): "is the sandbox gone",
+        "/proc/self/ns/uts": "CNI_NETNS is no network namespace",
+        node.netns.path: "CNI_NETNS is the node's own network namespace",
+    }
+    for path, message in wrong.items():
+        with pytest.raises(CniFailure, match=message) as failure:
             node.cni("ADD", "one", path)
-        assert failure.value.code in (8, 11)
+        assert failure.value.code == 8
+    assert "eth0" not in node.netns.ip("link")
     assert node.interfaces() == []
 
 

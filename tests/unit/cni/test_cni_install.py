@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,13 @@ def test_without_portmap_it_is_not_chained(places: Places, caplog: pytest.LogCap
     assert "hostPort will do nothing" in caplog.text
 
 
+def test_host_ports_can_be_switched_off(places: Places, caplog: pytest.LogCaptureFixture) -> None:
+    install(replace(places, host_ports=False))
+    assert [plugin["type"] for plugin in written(places)["plugins"]] == ["manx"]  # type: ignore[attr-defined]
+    assert not (places.executables / "portmap").exists()
+    assert "hostPort" not in caplog.text
+
+
 def test_unchanged_files_are_not_written(places: Places) -> None:
     install(places)
     files = [places.configurations / "10-manx.conflist", places.executables / "manx"]
@@ -105,3 +113,6 @@ def test_settings() -> None:
     assert places_from({}, Path("/run/manx/cni.sock")) == Places()
     with pytest.raises(InstallError, match=r"MANX_CNI_SPEC_VERSION is '2.0.0': allowed are 0\.3\.1, 0\.4\.0"):
         places_from({"MANX_CNI_SPEC_VERSION": "2.0.0"}, Path("/x"))
+    assert not places_from({"MANX_HOST_PORTS": "Disabled"}, Path("/x")).host_ports
+    with pytest.raises(InstallError, match="MANX_HOST_PORTS is 'no': allowed are Enabled, Disabled"):
+        places_from({"MANX_HOST_PORTS": "no"}, Path("/x"))

@@ -42,6 +42,8 @@ class Places:
     spec_version: str = "1.0.0"
     """The highest that containerd 1.6, the oldest runtime of Kubernetes 1.32 on, understands; with 1.1.0 runtimes also
     use STATUS and GC."""
+    host_ports: bool = True
+    """Whether portmap is chained, for pods' hostPort."""
 
 
 def places_from(environment: Mapping[str, str], socket: Path) -> Places:
@@ -49,12 +51,16 @@ def places_from(environment: Mapping[str, str], socket: Path) -> Places:
     version = environment.get("MANX_CNI_SPEC_VERSION", Places.spec_version)
     if version not in SPEC_VERSIONS:
         raise InstallError(f"MANX_CNI_SPEC_VERSION is {version!r}: allowed are {', '.join(SPEC_VERSIONS)}")
+    host_ports = environment.get("MANX_HOST_PORTS", "Enabled")
+    if host_ports not in ("Enabled", "Disabled"):
+        raise InstallError(f"MANX_HOST_PORTS is {host_ports!r}: allowed are Enabled, Disabled")
     return Places(
         source=Path(environment.get("MANX_CNI_SOURCE_DIR", Places.source)),
         executables=Path(environment.get("MANX_CNI_BIN_DIR", Places.executables)),
         configurations=Path(environment.get("MANX_CNI_CONF_DIR", Places.configurations)),
         socket=socket,
         spec_version=version,
+        host_ports=host_ports == "Enabled",
     )
 
 
@@ -64,7 +70,8 @@ def install(places: Places) -> None:
         places.executables.mkdir(parents=True, exist_ok=True)
         places.configurations.mkdir(parents=True, exist_ok=True)
         _install_executable(places, EXECUTABLE, replace=True)
-        _install_executable(places, PORTMAP, replace=False)
+        if places.host_ports:
+            _install_executable(places, PORTMAP, replace=False)
         if not (places.executables / EXECUTABLE).exists():
             raise InstallError(f"{EXECUTABLE} is neither in {places.source} nor in {places.executables}")
         _write(places.configurations / CONFLIST, conflist(places, has_portmap=_has_portmap(places)), 0o644)
@@ -83,6 +90,8 @@ def conflist(places: Places, *, has_portmap: bool) -> bytes:
 
 
 def _has_portmap(places: Places) -> bool:
+    if not places.host_ports:
+        return False
     found = (places.executables / PORTMAP).exists()
     if not found:
         log.warning("no %s in %s: pods' hostPort will do nothing", PORTMAP, places.executables)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -165,8 +164,7 @@ class CniService:
         return {}
 
     async def _add(self, request: Request, namespace: int) -> dict[str, Any]:
-        with _Namespace(request, namespace) as descriptor:
-            result = await self._run(request, self._attachments.add(request, descriptor))
+        result = await self._run(request, self._attachments.add(request, _sandbox(request, namespace)))
         self._added[request.key] = asyncio.get_running_loop().time()
         return result
 
@@ -182,8 +180,7 @@ class CniService:
         self._added.pop(key, None)
 
     async def _check(self, request: Request, namespace: int) -> None:
-        with _Namespace(request, namespace) as descriptor:
-            await self._run(request, self._attachments.check(request, descriptor))
+        await self._run(request, self._attachments.check(request, _sandbox(request, namespace)))
 
     async def _collect(self, request: Request) -> None:
         """Remove what the runtime does not know (any more): attachments, and interfaces of which only the name is
@@ -205,23 +202,7 @@ class CniService:
         return self._exclusion.is_busy(key) or age < GC_GRACE
 
 
-class _Namespace:
-    """The pod's network namespace as an open file: what came with the request, or else what its path leads to."""
-
-    def __init__(self, request: Request, descriptor: int) -> None:
-        self._path = request.netns
-        self._descriptor = descriptor
-        self._opened = -1
-
-    def __enter__(self) -> int:
-        if self._descriptor >= 0:
-            return self._descriptor
-        try:
-            self._opened = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            raise CniError(INVALID_NETNS, f"CNI_NETNS: {self._path!r}: {error.strerror}") from error
-        return self._opened
-
-    def __exit__(self, *_: object) -> None:
-        if self._opened >= 0:
-            os.close(self._opened)
+def _sandbox(request: Request, namespace: int) -> int:
+    if namespace < 0:
+        raise CniError(INVALID_NETNS, f"CNI_NETNS: {request.netns!r} cannot be opened: is the sandbox gone?")
+    return namespace

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import errno
+import fcntl
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -28,6 +29,7 @@ from manx_core.api.v1alpha1 import Interface
 T = TypeVar("T")
 
 CLONE_NEWNET = 0x40000000
+NS_GET_NSTYPE = 0xB703
 CONCURRENCY = 8
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -96,6 +98,7 @@ class Netlink:
     # --- in threads ---------------------------------------------------------------------------------------------------
 
     def _create(self, link: PodLink, namespace: int) -> None:
+        _check_sandbox(namespace)
         request = netlink_messages.create_pair(link, namespace)
         try:
             _send(request)
@@ -154,6 +157,19 @@ class Netlink:
 def _send(*messages: Message) -> None:
     with Wire() as wire:
         wire.send(messages)
+
+
+def _check_sandbox(namespace: int) -> None:
+    """Before anything is made in it: it is a network namespace, and not the node's own."""
+    try:
+        kind = fcntl.ioctl(namespace, NS_GET_NSTYPE)
+        own = os.stat("/proc/thread-self/ns/net").st_ino == os.fstat(namespace).st_ino
+    except OSError as error:
+        raise SandboxError(f"CNI_NETNS is no namespace: {error.strerror}", error.errno or 0) from error
+    if kind != CLONE_NEWNET:
+        raise SandboxError("CNI_NETNS is no network namespace")
+    if own:
+        raise SandboxError("CNI_NETNS is the node's own network namespace")
 
 
 def _enter(namespace: int) -> None:
