@@ -80,9 +80,6 @@ def _pod(installation: Installation, own_image: str) -> dict[str, Any]:
 
 def _agent(installation: Installation, image: str) -> dict[str, Any]:
     mounts = [_mount(name, inside) for name, _, _, inside in _mounts(installation.spec)]
-    for mount in mounts:
-        if mount["name"] == "netns":
-            mount["mountPropagation"] = "HostToContainer"
     return {
         "name": "agent",
         "image": image,
@@ -128,7 +125,6 @@ def _mounts(spec: InstallationSpec) -> list[tuple[str, str, str, str]]:
         ("state", "/var/lib/manx", "DirectoryOrCreate", "/var/lib/manx"),
         ("cni-bin", bin_dir, "DirectoryOrCreate", BIN_DIR),
         ("cni-conf", conf_dir, "DirectoryOrCreate", CONF_DIR),
-        ("netns", "/var/run/netns", "DirectoryOrCreate", "/var/run/netns"),
         ("xtables-lock", "/run/xtables.lock", "FileOrCreate", "/run/xtables.lock"),
         ("sysctl", "/proc/sys/net", "Directory", PROC_SYS_NET),
     ]
