@@ -43,7 +43,7 @@ from manx_core.api.v1alpha1 import Allocation, NodeStateSpec
 
 log = logging.getLogger(__name__)
 
-WITHDRAW_TIMEOUT = 10.0
+WITHDRAW_TIMEOUT = 5.0
 """Seconds that DEL waits for policy to let go of an endpoint whose interface is already gone."""
 POLL = 0.1
 """Seconds between looks at what nobody notifies of."""
