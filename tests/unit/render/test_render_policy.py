@@ -5,10 +5,12 @@ Owns: that what is rendered means what the view says; that plans get there from 
 
 from __future__ import annotations
 
+import re
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernelsim import KernelSim
+from kernelsim import KernelSim, Verdict
 from manx_agent.model import PolicyView
 from manx_agent.render.image import Image
 from manx_agent.render.plan import plan
@@ -32,6 +34,24 @@ def _kernel(image: Image) -> KernelSim:
     for step in plan(Image(), image):
         kernel.run(step)
     return kernel
+
+
+_PRINTED = re.compile(
+    r"(-[sd] \S+/\d+ )?(-i \S+ )?(-o \S+ )?(-p \S+ )?"
+    r'(-m (?!comment)\w+ (! )?--[\w-]+( "[^"]*"|( (?!-)[^\s"]+)+) )*'
+    r'-m comment --comment "manx:[0-9a-f]{16}" -[jg] \S+( --random-fully)?'
+)
+
+
+@given(views())
+@settings(max_examples=50, deadline=None)
+def test_rules_are_written_as_iptables_save_prints_them(view: PolicyView) -> None:
+    for chains in _image(view).chains.values():
+        for rules in chains.values():
+            assert [rule for rule in rules if not _PRINTED.fullmatch(rule)] == []
+    assert not _PRINTED.fullmatch(
+        '-m set --match-set manx-x src -p udp -m comment --comment "manx:0123456789abcdef" -j DROP'
+    )
 
 
 @given(views())
@@ -80,7 +100,7 @@ def test_each_packet_sees_the_old_policy_or_the_new(view: PolicyView, sequence: 
         wanted = _image(change(view))
         new = [_kernel(wanted).verdict(packet) for packet in probes]
 
-        def either(old: list[str] = old, new: list[str] = new) -> None:
+        def either(old: list[Verdict] = old, new: list[Verdict] = new) -> None:
             for packet, before, after in zip(probes, old, new, strict=True):
                 assert kernel.verdict(packet) in (before, after), packet
 

@@ -78,16 +78,15 @@ def _rule(writer: _Writer, where: str, rule: Rule, direction: Direction) -> list
     verdict = _verdict(rule, direction)
     tolerant = rule.action == "Deny"
     problems: list[str] = []
-    conditions = (_peer_nets, _protocol, _peer_group, _except_nets, _ports)
     alternatives = [""]
-    for condition in conditions:
+    for condition in _CONDITIONS:
         try:
             met_by = condition(writer, rule, "src" if direction == "ingress" else "dst")
         except Unreadable as problem:
             problems.append(f"{where}.{problem}")
             met_by = [""] if tolerant else []
         alternatives = [before + part for before in alternatives for part in met_by]
-    writer.problems.extend(problems)
+    writer.problems.extend(dict.fromkeys(problems))
     return [f"{matches}{verdict}" for matches in alternatives]
 
 
@@ -101,14 +100,16 @@ def _verdict(rule: Rule, direction: Direction) -> str:
 # that nothing can meet it.
 
 
-def _peer_nets(writer: _Writer, rule: Rule, side: str) -> list[str]:
-    if not rule.nets:
-        return [""]
+def _peer_net(_: _Writer, rule: Rule, side: str) -> list[str]:
+    """A single network is an option of its own, which iptables-save prints before all else."""
     nets = _readable("nets", rule.nets)
-    if nets.everything:
+    return [f"-{side[0]} {as_match(*nets.members)} " if len(nets.members) == 1 else ""]
+
+
+def _peer_nets(writer: _Writer, rule: Rule, side: str) -> list[str]:
+    nets = _readable("nets", rule.nets)
+    if not rule.nets or nets.everything or len(nets.members) == 1:
         return [""]
-    if len(nets.members) == 1:
-        return [f"-{side[0]} {as_match(*nets.members)} "]
     return [_net_set(writer, nets.members, side)] if nets.members else []
 
 
@@ -176,6 +177,10 @@ def _expect_type(writer: _Writer, field_name: str, group: str, wanted: str) -> N
     found = writer.types.get(group, wanted)
     if found != wanted:
         raise Unreadable(f"{field_name}: AddressGroup {group} is of type {found}, not {wanted}")
+
+
+_CONDITIONS = (_peer_net, _protocol, _peer_nets, _peer_group, _except_nets, _ports)
+"""In the order in which iptables-save prints what they make."""
 
 
 def _port(text: str) -> str:
