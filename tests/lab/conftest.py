@@ -14,6 +14,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "hack"))
 
 from lab.cluster import Cluster
+from lab_policy_world import World
 
 
 @pytest.fixture(scope="session")
@@ -32,3 +33,15 @@ def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[str]
     cluster.kubectl("create", "namespace", name)
     yield name
     cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture(scope="session")
+def policy_world(cluster: Cluster) -> Iterator[World]:
+    """Nine pods in three namespaces, open to each other: whoever applies policies or changes labels undoes that."""
+    world = World(cluster)
+    try:
+        world.build()
+        yield world
+    finally:
+        world.tear_down()
+        print(f"\npolicy: {world.prober.sent} probes in {world.rounds} rounds")
