@@ -14,6 +14,7 @@ from fakeapi import FakeApi, Request
 from informing import eventually
 from manx_core.span import span_label
 from manx_kube.client import KubeClient
+from manx_kube.config import ApiConfig
 from manx_kube.events import EventRecorder
 from manx_kube.lease import Term
 from manx_kube.resources import (
@@ -195,8 +196,15 @@ async def leading(
     world: Cluster, *, epoch: int = 1, settings: Settings = FAST, term: Term | None = None, active: bool = True
 ) -> AsyncIterator[Leader]:
     """The operator, leading on this cluster until the block ends."""
-    term = term or new_term(epoch)
-    async with KubeClient(world.api.config()) as client:
+    async with leading_on(world.api.config(), settings, term or new_term(epoch)) as leader:
+        leader.control.activate(active)
+        yield leader
+
+
+@asynccontextmanager
+async def leading_on(config: ApiConfig, settings: Settings, term: Term) -> AsyncIterator[Leader]:
+    """The operator, on whatever API server; not active yet."""
+    async with KubeClient(config) as client:
         inputs = Inputs(client)
         inputs.start()
         for informer in inputs:
@@ -206,7 +214,6 @@ async def leading(
             control = Control(client, inputs, term, settings, announcer, limit=5.0, ready=0.0)
             leader = Leader(control, inputs, term)
             control.start()
-            control.activate(active)
             try:
                 yield leader
             finally:

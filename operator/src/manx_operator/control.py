@@ -102,6 +102,9 @@ class Control:
         )  # fmt: skip
         self._flush_timer: asyncio.TimerHandle | None = None
         self._timers: set[asyncio.TimerHandle] = set()
+        self._gone = {key.name for key in [*self.observed.keys()] if key.resource in PER_NODE} - self._node_names()
+        """Nodes known to be deleted. One never heard of may be about to be: an agent's report of a new node can arrive
+        before the Node does."""
         self._nodes_touched = True
         self._active = False
         self.users_changed: Callable[[], None] = lambda: None
@@ -124,7 +127,7 @@ class Control:
             self.writer.pause()
             return
         objects = (Key(RESOURCE_OF[kind], name) for kind, name in self.model.all_keys())
-        nodes = self._keys_of_nodes(name for _, name in self.inputs.nodes.cache)
+        nodes = self._keys_of_nodes(self._node_names())
         self.writer.mark({*self.observed.keys(), *objects, *nodes})
         self.blocks.touch_all()
         self._flush_soon()
@@ -194,6 +197,7 @@ class Control:
         elif resource == r.NETWORK_POLICIES:
             self.model.set_policy(event.key, event.new)
         elif resource == r.NODES:
+            (self._gone.add if event.new is None else self._gone.discard)(name)
             self._node_changed(name)
         elif _declared(event.old) != _declared(event.new):
             self._user_informers[resource].put(name, event.new)
@@ -238,7 +242,7 @@ class Control:
             self._nodes_touched = False
             if self.pools.refresh(self.speakers, self.blocks.pools_in_use()):
                 self.blocks.touch_all()
-                self.writer.mark(Key(r.NODE_STATES, name) for _, name in self.inputs.nodes.cache)
+                self.writer.mark(Key(r.NODE_STATES, name) for name in self._node_names())
         changes = self.model.drain()
         self.writer.mark(Key(RESOURCE_OF[kind], name) for kind, name in changes.objects)
         self.writer.mark(Key(r.NODE_STATES, name) for name in changes.nodes)
@@ -284,7 +288,7 @@ class Control:
             return self.blocks.wanted(key.name)
         speaker = self.speakers.get(key.name)
         if speaker is None:
-            return None
+            return None if key.name in self._gone else KEEP
         if key.resource == r.NODE_REPORTS:
             return KEEP
         if key.resource == r.MESH_NODES:
@@ -305,6 +309,9 @@ class Control:
             endpoints=self.model.endpoints(name),
             ipam_problem=self.blocks.problem(name),
         )
+
+    def _node_names(self) -> set[str]:
+        return {name for _, name in self.inputs.nodes.cache}
 
     @staticmethod
     def _keys_of_nodes(names: Iterable[str]) -> set[Key]:

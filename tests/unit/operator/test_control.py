@@ -207,3 +207,18 @@ async def test_nothing_is_written_while_inactive() -> None:
                 lambda: len(leader.control.model.endpoints("n1")) == 3 and not leader.control.flush_pending
             )
             assert len(world.writes()) == count
+
+
+async def test_a_report_that_comes_before_its_node_is_kept_and_one_that_outlives_it_is_not() -> None:
+    async with cluster() as world:
+        small(world)
+        world.report("left")
+        async with leading(world) as leader:
+            await settled(world, leader, lambda: set(world.all(NODE_REPORTS)) == set())
+            world.report("new")
+            await settled(world, leader)
+            assert set(world.all(NODE_REPORTS)) == {"new"}
+            world.node("new", 3)
+            await settled(world, leader, lambda: "new" in world.all(NODE_STATES))
+            world.delete(NODES, "new")
+            await settled(world, leader, lambda: not world.all(NODE_REPORTS))
