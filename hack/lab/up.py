@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from lab import binaries, cgroups, control_plane, dev, fabric, image, images, install, node, store
+from lab import binaries, cgroups, control_plane, dev, fabric, image, images, install, limits, node, store
 from lab.down import down
 from lab.kubectl import Kubectl
 from lab.machines import HERE, ROOT, Machines
@@ -48,6 +48,7 @@ def bring_up_bare(wanted: Settings, stages: Stages) -> Machines:
     """Start a cluster without a pod network: its nodes are registered and NotReady when this returns."""
     node.require_host_programs()
     down(wanted.name)
+    limits.require_inotify(wanted.nodes)
     settings = _claim(replace(wanted, api_port=_free_port(wanted.preferred_port)))
     machines = Machines(settings)
     with stages.stage("Kubernetes and the lab's images, from the cache", "12 min the first time, then 1 s"):
