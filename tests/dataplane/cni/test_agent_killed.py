@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
-from collections.abc import Iterator
 
 import pytest
 
@@ -16,24 +15,6 @@ from netns import Netns
 
 ADD_STEPS = STEPS[:8]
 DEL_STEPS = (*STEPS[8:], "before flush", "after flush")
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[CniNode]:
-    with CniNode(blocks="10.99.0.0/24") as made:
-        yield made
-
-
-@pytest.fixture
-def node(running: CniNode) -> CniNode:
-    running.clear()
-    return running
-
-
-@pytest.fixture
-def pod() -> Iterator[Netns]:
-    with Netns() as made:
-        yield made
 
 
 def die_at(node: CniNode, step: str) -> None:

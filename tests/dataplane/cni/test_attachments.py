@@ -6,7 +6,6 @@ import json
 import re
 import signal
 import subprocess
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,31 +17,6 @@ from manx_agent.drivers.netlink_messages import interface_name
 from netns import Netns
 
 DEFAULT = "default via 169.254.1.1 dev eth0"
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[CniNode]:
-    with CniNode(blocks="10.99.0.0/24") as made:
-        made.start()
-        yield made
-
-
-@pytest.fixture
-def node(running: CniNode) -> CniNode:
-    running.clear()
-    return running
-
-
-@pytest.fixture
-def pod() -> Iterator[Netns]:
-    with Netns() as made:
-        yield made
-
-
-@pytest.fixture
-def other() -> Iterator[Netns]:
-    with Netns() as made:
-        yield made
 
 
 def reaches(source: Netns, address: str) -> bool:

@@ -6,7 +6,6 @@ import json
 import os
 import socket
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +17,6 @@ from netns import Netns, addressed_veth
 
 POD = "K8S_POD_NAMESPACE=default;K8S_POD_NAME=web;K8S_POD_UID=uid-web"
 PORTMAP = "github.com/containernetworking/plugins/plugins/meta/portmap"
-
-
-@pytest.fixture(scope="module")
-def node() -> Iterator[CniNode]:
-    with CniNode(blocks="10.99.0.0/24") as made:
-        made.start()
-        yield made
-
-
-@pytest.fixture
-def pod() -> Iterator[Netns]:
-    with Netns() as made:
-        yield made
 
 
 def installed(node: CniNode, directory: Path, version: str) -> Places:

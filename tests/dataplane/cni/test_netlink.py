@@ -19,6 +19,7 @@ BACKEND, SERVICE, CLIENT = "10.99.0.1", "10.96.0.1", "10.99.0.2"
 
 @pytest.fixture
 def node() -> Iterator[Netns]:
+    """A node without an agent."""
     with Netns() as made:
         yield made
 
