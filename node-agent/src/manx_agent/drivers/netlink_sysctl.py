@@ -7,6 +7,7 @@ Source: Linux Documentation/networking/ip-sysctl.rst.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from manx_agent.drivers.netlink_wire import NetlinkError
@@ -42,12 +43,20 @@ def write(root: Path, values: dict[str, str]) -> None:
 
 def differing(root: Path, values: dict[str, str]) -> dict[str, str]:
     """Those of `values` that the kernel has otherwise (or whose interface is gone), as the kernel has them."""
-    found = {name: _read(root / name) for name in values if not name.startswith("ipv6/") or (root / "ipv6").is_dir()}
+    has_ipv6 = (root / "ipv6").is_dir()
+    found = {name: _read(f"{root}/{name}") for name in values if has_ipv6 or not name.startswith("ipv6/")}
     return {name: value for name, value in found.items() if value != values[name]}
 
 
-def _read(path: Path) -> str:
+def _read(path: str) -> str:
+    """Without a file object: every endpoint's parameters are read every few seconds."""
     try:
-        return path.read_text().strip()
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return ""
+    try:
+        return os.read(descriptor, 64).decode().strip()
+    except OSError:
+        return ""
+    finally:
+        os.close(descriptor)
