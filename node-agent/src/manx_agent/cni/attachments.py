@@ -135,7 +135,7 @@ class Attachments:
     async def _attach(self, request: Request, pod: Pod, namespace: int, progress: Progress) -> dict[str, Any]:
         progress.waiting_for = lambda: f"the operator has not yet told this node of pod {pod}"
         await self._until_expected(pod)
-        progress.waiting_for = lambda: f"no address: {self._ipam.shortage()}"
+        progress.waiting_for = self._shortage
         address, mtu = await together(self._ipam.allocate(_allocation(request, pod)), self._mtu())
         endpoint = endpoint_of(_allocation(request, pod, address))
         link = _link(endpoint, request, mtu)
@@ -157,6 +157,12 @@ class Attachments:
                     await self._news.wait()
             except TimeoutError:
                 continue
+
+    def _shortage(self) -> str:
+        """Our own account of it, and the operator's, who knows the pools."""
+        state = self._node_state()
+        problem = f"; {state.ipam_problem}" if state is not None and state.ipam_problem else ""
+        return f"no address: {self._ipam.shortage()}{problem}"
 
     async def _mtu(self) -> int:
         state = self._node_state()
