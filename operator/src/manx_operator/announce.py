@@ -21,6 +21,7 @@ from manx_kube.errors import KubeError
 from manx_kube.events import EventRecorder, reference_to
 from manx_kube.lease import LeaseLost, Term
 from manx_kube.resources import IP_POOLS, NETWORK_POLICIES, NODES
+from manx_operator.conditions import Said, merged
 from manx_operator.inputs import Inputs, Raw
 
 CONDITION = "AddressesAvailable"
@@ -107,17 +108,11 @@ class Announcer:
         self._writing = None
 
     def _with_condition(self, pool: Raw) -> Raw:
-        bad = self._status(pool) == "False"
-        condition = {
-            "type": CONDITION,
-            "status": self._status(pool),
-            "reason": "PoolExhausted" if bad else "BlocksFree",
-            "message": "all blocks are in use, and a node needs another" if bad else "",
-            "lastTransitionTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "observedGeneration": pool["metadata"].get("generation", 0),
-        }
-        others = [c for c in _conditions(pool) if c.get("type") != CONDITION]
-        return {**pool, "status": {**(pool.get("status") or {}), "conditions": [*others, condition]}}
+        full = Said(CONDITION, "False", "PoolExhausted", "all blocks are in use, and a node needs another")
+        said = full if self._status(pool) == "False" else Said(CONDITION, "True", "BlocksFree")
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        conditions = merged([said], _conditions(pool), now, pool["metadata"].get("generation", 0))
+        return {**pool, "status": {**(pool.get("status") or {}), "conditions": conditions}}
 
 
 def _conditions(pool: Raw) -> list[dict[str, Any]]:
