@@ -131,10 +131,14 @@ class Installer:
 
     async def _carry_out(self, installation: Installation, plan: PoolPlan) -> str:
         """What was refused; the rest is done all the same."""
+        steps: tuple[Callable[[], Awaitable[None]], ...] = (
+            lambda: self._apply_pools(plan),
+            lambda: self._apply_daemonset(installation),
+        )
         refused = []
-        for step in (self._apply_pools(plan), self._apply_daemonset(installation)):
+        for step in steps:
             try:
-                await step
+                await step()
             except _REFUSED as error:
                 refused.append(error.message)
             except Conflict as error:
