@@ -1,4 +1,4 @@
-"""The operator's small parts: labels' dates, who is believed, tuning, log lines, health files, summaries."""
+"""The operator's small parts: labels' dates, who is believed, tuning, log lines, health files."""
 
 from __future__ import annotations
 
@@ -12,13 +12,9 @@ from informing import eventually
 from manx_core.api.core_v1 import ObjectMeta, Pod, PodSpec
 from manx_core.api.v1alpha1 import (
     Allocation,
-    Condition,
     IPAMBlock,
     IPAMBlockSpec,
     IPAMBlockStatus,
-    NodeReport,
-    NodeReportStatus,
-    PeerStatus,
 )
 from manx_core.span import EVERYWHERE, span_label
 from manx_kube.errors import ConfigError
@@ -28,7 +24,6 @@ from manx_operator.health import Health
 from manx_operator.limiter import TokenBucket
 from manx_operator.logs import KeyValueFormatter, set_up
 from manx_operator.observed import Key
-from manx_operator.reports import summarise
 from manx_operator.settings import Settings, from_env
 from manx_operator.span_labels import SpanLabels
 from operating import Clock
@@ -261,24 +256,3 @@ def test_a_bucket_gives_its_burst_and_then_its_rate() -> None:
     bucket.take()
     clock.now = 100.0
     assert bucket.delay() == 0
-
-
-# --- summaries --------------------------------------------------------------------------------------------------------
-
-
-def report(name: str, *conditions: tuple[str, str, str], peers: tuple[str, ...] = ()) -> NodeReport:
-    said = tuple(Condition(type=t, status=s, message=m) for t, s, m in conditions)  # type: ignore[arg-type]
-    found = tuple(PeerStatus(name=p, address="", as_number=1, local_as_number=1, state=p) for p in peers)
-    return NodeReport(metadata=ObjectMeta(name=name), status=NodeReportStatus(conditions=said, peers=found))
-
-
-def test_reports_are_added_up() -> None:
-    reports = {
-        ("", "a"): report("a", ("Ready", "True", ""), peers=("Established", "Idle")),
-        ("", "b"): report("b", ("Ready", "False", "x"), ("BGP", "False", "no session")),
-        ("", "gone"): report("gone", ("Ready", "True", "")),
-    }
-    found = summarise(["a", "b", "c"], reports)
-    assert (found.nodes, found.ready, found.sessions, found.sessions_established) == (3, 1, 2, 1)
-    assert found.reasons == {"b": "BGP: no session", "c": "its agent has not reported yet"}
-    assert str(found) == "1 of 3 nodes ready; b: BGP: no session; c: its agent has not reported yet"
