@@ -3,7 +3,7 @@ IMAGE ?= docker.io/manxnet/manx:v0.1.0
 NAME ?= manx
 NODES ?= 3
 
-.PHONY: help up down dev bare show image test lock generate
+.PHONY: help up down dev bare show image test bench lock generate
 
 help: ## what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -28,6 +28,9 @@ image: ## Manx's image for a registry of your own (IMAGE=registry/name:tag, BASE
 
 test: ## every check and every test
 	./hack/test
+
+bench: ## measure on a lab of its own, each figure beside its floor (BENCH="--rounds 50")
+	./hack/bench/run $(BENCH)
 
 generate: ## write crds/ and what else is generated
 	./hack/generate

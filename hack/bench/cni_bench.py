@@ -2,26 +2,24 @@
 """What CNI ADD and DEL take, as a runtime sees them: the real executable, the agent's real CNI part, real namespaces.
 
 Policy is played (it admits at once): its own cost is the policy bench's. The floor, in the same run: one `ip -batch`
-that creates the veth, sets it up and adds the route, and one that deletes it. Prints a table. Needs root.
+that creates the veth, sets it up and adds the route, and one that deletes it. `hack/bench/run` has ADD and DEL; run
+alone, as root, this also prints many ADDs at once:
 
-    sudo .venv/bin/python hack/bench/cni_bench.py [--rounds 50] [--parallel 20]
+    sudo PYTHONPATH=hack:tests/support .venv/bin/python -m bench.cni_bench [--rounds 50] [--parallel 20]
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import statistics
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "support"))
-
+from bench.figures import Figure, table
 from cni_node import CniNode, compiled
 from netns import Netns
 
@@ -30,12 +28,6 @@ def took(work: Callable[[], object]) -> float:
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
-
-
-def show(name: str, seconds: list[float]) -> None:
-    ordered = sorted(seconds)
-    median, ninetieth = statistics.median(ordered) * 1000, ordered[len(ordered) * 9 // 10] * 1000
-    print(f"{name:44} median {median:7.1f} ms   p90 {ninetieth:7.1f} ms")
 
 
 @contextmanager
@@ -48,7 +40,8 @@ def batch(node: Netns, *lines: str) -> None:
     node.run("ip", "-batch", "-", stdin="\n".join(lines) + "\n")
 
 
-def floor(node: Netns, rounds: int) -> None:
+def floor(node: Netns, rounds: int) -> tuple[list[float], list[float]]:
+    """Seconds of each addition and of each deletion."""
     adds, deletes = [], []
     with pods(rounds) as made:
         for number, pod in enumerate(made):
@@ -61,18 +54,42 @@ def floor(node: Netns, rounds: int) -> None:
             adds.append(took(lambda lines=lines: batch(node, *lines)))  # type: ignore[misc]
         for number in range(rounds):
             deletes.append(took(lambda number=number: batch(node, f"link del floor{number}")))  # type: ignore[misc]
-    show("floor of ADD: ip -batch, veth and route", adds)
-    show("floor of DEL: ip -batch, veth", deletes)
+    return adds, deletes
 
 
-def one_after_another(node: CniNode, rounds: int) -> None:
+def one_after_another(node: CniNode, rounds: int) -> tuple[list[float], list[float]]:
+    """Seconds of each ADD and of each DEL."""
     with pods(rounds) as made:
         adds = [took(lambda n=n, pod=pod: node.add(f"s{n}", pod)) for n, pod in enumerate(made)]  # type: ignore[misc]
         deletes = [took(lambda n=n: node.cni("DEL", f"s{n}")) for n in range(rounds)]  # type: ignore[misc]
-    show("ADD, executable from start to end", adds)
-    show("DEL, executable from start to end", deletes)
-    version = [took(lambda: subprocess.run(compiled(".", "manx"), env={}, capture_output=True)) for _ in range(rounds)]
-    show("  of which starting the executable", version)
+    return adds, deletes
+
+
+def executable(rounds: int) -> list[float]:
+    """Seconds of starting the executable for nothing."""
+    return [took(lambda: subprocess.run(compiled(".", "manx"), env={}, capture_output=True)) for _ in range(rounds)]
+
+
+def measured(node: CniNode, rounds: int) -> list[Figure]:
+    """The figures of a node whose agent runs."""
+    add_floor, del_floor = floor(node.netns, rounds)
+    adds, deletes = one_after_another(node, rounds)
+    return [
+        figure("CNI ADD, executable from start to end", adds, "ip -batch: veth and route", add_floor),
+        figure("CNI DEL, executable from start to end", deletes, "ip -batch: veth deleted", del_floor),
+        figure("  of which starting the executable", executable(rounds)),
+    ]
+
+
+def figure(name: str, seconds: list[float], floor_name: str = "", least: Sequence[float] = ()) -> Figure:
+    return Figure(name, "ms", tuple(s * 1000 for s in seconds), floor_name, tuple(s * 1000 for s in least))
+
+
+def measure(rounds: int) -> list[Figure]:
+    """ADD and DEL, each beside its floor, on a node of its own."""
+    with CniNode(blocks="10.99.0.0/22") as node:
+        node.start()
+        return measured(node, rounds)
 
 
 def at_once(node: CniNode, count: int) -> None:
@@ -99,8 +116,7 @@ def main() -> None:
     with CniNode(blocks="10.99.0.0/22") as node:
         node.start()
         print(f"load {os.getloadavg()[0]:.1f}, {os.cpu_count()} processors")
-        floor(node.netns, options.rounds)
-        one_after_another(node, options.rounds)
+        print(table(measured(node, options.rounds)))
         at_once(node, options.parallel)
         print(f"{'resident, CNI and addresses alone':44} {resident(node):14.1f} MB")
 

@@ -1,0 +1,93 @@
+"""Owns what a measurement comes to: samples beside the floor's, as a table for people and as JSON.
+
+It must not measure, and must not call a figure good or bad: there is no threshold in here.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Samples of one thing, in `unit` ("ms", "MB", "% of a core"), and of the least that it could be (none: nothing to
+    compare with)."""
+
+    name: str
+    unit: str
+    samples: tuple[float, ...]
+    floor_name: str = ""
+    floor: tuple[float, ...] = ()
+
+    @property
+    def ratio(self) -> float | None:
+        """Median by the floor's median."""
+        if not self.floor or not statistics.median(self.floor):
+            return None
+        return statistics.median(self.samples) / statistics.median(self.floor)
+
+    def as_json(self) -> dict[str, Any]:
+        floor = {"name": self.floor_name, **summary(self.floor)} if self.floor else None
+        return {"name": self.name, "unit": self.unit, **summary(self.samples), "floor": floor, "ratio": self.ratio}
+
+
+def summary(samples: Sequence[float]) -> dict[str, Any]:
+    """Median, ninetieth percentile, highest, and the samples themselves in their order."""
+    return {
+        "median": statistics.median(samples),
+        "p90": percentile(samples, 90),
+        "highest": max(samples),
+        "samples": [round(sample, 3) for sample in samples],
+    }
+
+
+def percentile(samples: Sequence[float], share: int) -> float:
+    """The lowest sample that at least `share` per cent of all do not exceed."""
+    ordered = sorted(samples)
+    return ordered[max(0, -(-len(ordered) * share // 100) - 1)]
+
+
+def table(figures: Sequence[Figure]) -> str:
+    """The figures as lines, each floor below what it is the floor of."""
+    head = f"{'':52} {'median':>9} {'p90':>9} {'highest':>9}            {'ratio':>6}"
+    return "\n".join([head, *(line for figure in figures for line in _lines(figure))])
+
+
+def _lines(figure: Figure) -> list[str]:
+    ratio = f"{figure.ratio:6.1f}" if figure.ratio is not None else ""
+    lines = [_line(figure.name, figure.samples, figure.unit, ratio)]
+    if figure.floor:
+        lines.append(_line(f"  floor: {figure.floor_name}", figure.floor, figure.unit, ""))
+    return lines
+
+
+def _line(name: str, samples: Sequence[float], unit: str, ratio: str) -> str:
+    columns = (statistics.median(samples), percentile(samples, 90), max(samples))
+    return f"{name:52} {' '.join(f'{value:9.2f}' for value in columns)} {unit:11} {ratio}".rstrip()
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were taken on, and how busy that was just now."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    system = next(
+        (
+            line.split("=", 1)[1].strip('"')
+            for line in Path("/etc/os-release").read_text().splitlines()
+            if line.startswith("PRETTY_NAME=")
+        ),
+        platform.system(),
+    )
+    return {
+        "cores": os.cpu_count(),
+        "memoryGiB": round(memory, 1),
+        "kernel": platform.release(),
+        "system": system,
+        "python": platform.python_version(),
+        "load": [round(value, 1) for value in os.getloadavg()],
+    }
