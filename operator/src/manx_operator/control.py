@@ -14,9 +14,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
+from manx_core.api.ip_pool import Network
 from manx_core.api.v1alpha1 import NodeStateSpec
 from manx_kube import resources as r
 from manx_kube.client import KubeClient
@@ -65,9 +66,10 @@ class Control:
         *,
         limit: float,
         ready: float,
+        services: Collection[Network] = (),
     ) -> None:
         """`limit`: seconds for one write; `ready`: when (monotonic) this process has listened long enough to forget
-        addresses."""
+        addresses; `services`: the services' networks."""
         self.inputs = inputs
         self._settings = settings
         self._announcer = announcer
@@ -88,7 +90,7 @@ class Control:
         self._decider = Decider(self, self.observed, spans, term.epoch, time.monotonic)
         self.model = PolicyModel()
         self.speakers = Speakers(inputs.nodes.cache, inputs.reports.cache, self._kinds)
-        self.pools = Pools(self._kinds)
+        self.pools = Pools(self._kinds, services)
         self._addresses = Addresses(inputs.pods.cache, self.model.set_addresses)
         self._pods = PodsByNode(inputs.pods.cache, self._addresses.allocated)
         self._fill()

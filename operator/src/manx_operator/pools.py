@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable
 from ipaddress import IPv4Address, IPv4Network
 from typing import Literal, cast
 
+from manx_core.api.ip_pool import Network
 from manx_core.api.pools import Surroundings, review
 from manx_core.api.v1alpha1 import PoolSettings
 from manx_core.bgp.nodes import Speaker
@@ -23,15 +24,17 @@ Encapsulation = Literal["None", "IPIPCrossSubnet", "VXLANCrossSubnet"]
 class Pools:
     """`accepted`: those that nothing stands against, disabled ones too; `settings`: what NodeStates say."""
 
-    def __init__(self, kinds: UserKinds) -> None:
+    def __init__(self, kinds: UserKinds, services: Collection[Network] = ()) -> None:
+        """`services`: the services' networks, which no pool may overlap."""
         self._kinds = kinds
+        self._services = services
         self.accepted: dict[str, PoolRule] = {}
         self.settings: tuple[PoolSettings, ...] = ()
 
     def refresh(self, nodes: Iterable[Speaker], with_blocks: Collection[str]) -> bool:
         """Judge again; whether anything came out otherwise. `with_blocks`: names of the pools that blocks are of."""
         rules = dict(sorted(self._kinds.pools.valid.items()))
-        problems = review([rule.pool for rule in rules.values()], _surroundings(nodes))
+        problems = review([rule.pool for rule in rules.values()], _surroundings(nodes, self._services))
         accepted = {name: rule for name, rule in rules.items() if not problems[name]}
         known = [rule for name, rule in rules.items() if name in accepted or name in with_blocks]
         before = self.accepted, self.settings
@@ -49,7 +52,7 @@ def _settings(rule: PoolRule) -> PoolSettings:
     )
 
 
-def _surroundings(nodes: Iterable[Speaker]) -> Surroundings:
+def _surroundings(nodes: Iterable[Speaker], services: Collection[Network]) -> Surroundings:
     addresses: dict[str, list[IPv4Address]] = {}
     networks: dict[str, list[IPv4Network]] = {}
     for node in nodes:
@@ -57,4 +60,4 @@ def _surroundings(nodes: Iterable[Speaker]) -> Surroundings:
             addresses[node.name] = [IPv4Address(node.ipv4)]
         if node.ipv4_network:
             networks[node.name] = [IPv4Network(node.ipv4_network)]
-    return Surroundings(node_addresses=addresses, node_networks=networks)
+    return Surroundings(node_addresses=addresses, node_networks=networks, service_networks=services)
