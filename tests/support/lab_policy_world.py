@@ -187,6 +187,10 @@ class World:
         """
         table = self.table()
         _hold(table, allows, denies)
+        self.agree(table, timeout=timeout)
+
+    def agree(self, table: Mapping[Probe, bool], *, timeout: float = 90) -> None:
+        """Probe until exactly those that are allowed answer; AssertionError as `settle`."""
         expected = [probe for probe, allowed in table.items() if allowed]
         end = time.monotonic() + timeout
         while True:
