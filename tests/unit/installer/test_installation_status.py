@@ -9,6 +9,7 @@ import pytest
 from manx_core.api.fields import Problem
 from manx_core.api.v1alpha1 import Condition, NodeReportStatus
 from manx_operator.conditions import Said, merged, some
+from manx_operator.installer.foreign import OPERATOR_OF_CALICO
 from manx_operator.installer.status import Observed, conditions
 
 WAITING = {
@@ -120,3 +121,15 @@ def test_lists_are_kept_short() -> None:
     assert some(["a", "b", "c", "d", "e"]) == "a; b; c; and 2 more"
     (long,) = merged([Said("A", "True", "r", "x" * 5000)], [], "t")
     assert len(long["message"]) == 2000
+
+
+def test_an_installation_of_calicos_own_operator_keeps_its_words() -> None:
+    found = said(observed(calico=(OPERATOR_OF_CALICO, "DaemonSet calico-system/calico-node")))
+    assert set(found) == {"Accepted"}
+    assert found["Accepted"].reason == "CalicoPresent"
+
+
+def test_where_calico_came_without_its_operator_the_overall_conditions_are_ours() -> None:
+    found = said(observed(calico=("DaemonSet kube-system/calico-node",)))
+    assert set(found) == {"Ready", "Progressing", "Degraded", "Accepted"}
+    assert (found["Ready"].status, found["Degraded"].status) == ("False", "True")

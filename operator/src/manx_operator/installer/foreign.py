@@ -14,6 +14,8 @@ from manx_kube.errors import NotFound
 from manx_kube.resources import API_SERVICES, DAEMON_SETS, DEPLOYMENTS, Resource
 
 Raw = dict[str, Any]
+OPERATOR_OF_CALICO = "Deployment tigera-operator/tigera-operator"
+"""The sign that the Installation itself is another's."""
 
 
 class Reader(Protocol):
@@ -30,7 +32,7 @@ async def signs_of_calico(client: Reader) -> tuple[str, ...]:
         where = service["spec"]["service"]
         found.append(f"APIService v3.projectcalico.org is served by {where.get('namespace')}/{where.get('name')}")
     if await _get(client, DEPLOYMENTS, "tigera-operator", "tigera-operator") is not None:
-        found.append("Deployment tigera-operator/tigera-operator")
+        found.append(OPERATOR_OF_CALICO)
     for namespace in ("calico-system", "kube-system"):
         if await _get(client, DAEMON_SETS, "calico-node", namespace) is not None:
             found.append(f"DaemonSet {namespace}/calico-node")

@@ -7,13 +7,14 @@ Ready, Progressing and Degraded are Calico's; the others say of one component ea
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from manx_core.api.fields import Problem
 from manx_core.api.v1alpha1 import NodeReportStatus
 from manx_operator.conditions import Said, some
+from manx_operator.installer.foreign import OPERATOR_OF_CALICO
 
 Raw = Mapping[str, Any]
 COMPONENTS = {"Policy": "PolicyReady", "Routes": "RoutesReady", "BGP": "BGPReady", "IPAM": "IPAMReady"}
@@ -46,25 +47,37 @@ class Observed:
 
 
 def conditions(seen: Observed) -> list[Said]:
-    """All conditions, the overall ones first."""
-    accepted, agents = _accepted(seen), _agents(seen)
+    """All conditions, the overall ones first. Where Calico's own operator is, the Installation and the overall ones are
+    that operator's: only Accepted is said then."""
+    accepted = _accepted(seen)
+    if seen.calico:
+        theirs = any(OPERATOR_OF_CALICO in sign for sign in seen.calico)
+        return [accepted] if theirs else [*_overall((accepted,), rolling=None), accepted]
+    agents = _agents(seen)
     parts = [agents, _pools(seen), *(_component(seen, kind, said) for kind, said in COMPONENTS.items())]
-    return [*_overall(seen, accepted, parts), accepted, *parts]
+    rolling = agents if agents.reason == "RollingOut" else None
+    return [*_overall((accepted, *parts), rolling), accepted, *parts]
 
 
-def _overall(seen: Observed, accepted: Said, parts: list[Said]) -> Iterator[Said]:
-    wrong = [said for said in (accepted, *parts) if said.status != "True"]
-    rolling = parts[0].reason == "RollingOut"
+def _overall(parts: Sequence[Said], rolling: Said | None) -> Iterator[Said]:
+    """`rolling`: the condition that tells of a roll-out under way."""
+    wrong = [said for said in parts if said.status != "True"]
     if wrong:
         told = [said for said in wrong if said.status == "False"] or wrong
         text = some((f"{said.type}: {said.message}" for said in told), shown=len(told))
         yield Said("Ready", "False", wrong[0].reason, text)
     else:
         yield Said("Ready", "True", "AllReady", "everything is in force on every node")
-    yield Said("Progressing", "True" if rolling else "False", parts[0].reason, parts[0].message if rolling else "")
+    yield _progressing(rolling)
     bad = [said for said in wrong if said.status == "False" and said.reason != "RollingOut"]
     text = some((f"{said.type}: {said.message}" for said in bad), shown=len(bad))
     yield Said("Degraded", "True" if bad else "False", bad[0].reason if bad else "AsExpected", text)
+
+
+def _progressing(rolling: Said | None) -> Said:
+    if rolling is None:
+        return Said("Progressing", "False", "NothingToRollOut")
+    return Said("Progressing", "True", rolling.reason, rolling.message)
 
 
 def _accepted(seen: Observed) -> Said:
