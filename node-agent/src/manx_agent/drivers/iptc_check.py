@@ -6,25 +6,29 @@ Why a process of its own, with a short life: the library takes 31 MB, keeps a ta
 its process down with it where somebody edits the tables meanwhile. What it is good for is to say independently of
 iptables' text output what the kernel has.
 
-Arguments: the tables to read, "filter" of IPv4, "filter6" of IPv6. Output: {table: {chain: [rule, ...]}} with rules
-as `render.decoded` describes them. Only tables that exist already are read: reading another would create it.
+Input: {table: [chain, ...]} as JSON, "filter" for that table of IPv4, "filter6" for IPv6. Output: {table: {chain:
+[rule, ...]}} with rules as `render.decoded` describes them; chains that do not exist are left out. Tables must exist:
+reading another would create it.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 import iptc
 
-from manx_agent.render.names import PREFIX
 
-
-def read(table: str) -> dict[str, list[dict[str, Any]]]:
-    """Our chains of one table. Raises iptc.IPTCError."""
-    chains = iptc.easy.dump_table(table.rstrip("6"), ipv6=table.endswith("6"))
-    return {name: [_uncounted(rule) for rule in rules] for name, rules in chains.items() if name.startswith(PREFIX)}
+def read(table: str, chains: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
+    """Some chains of one table. Raises iptc.IPTCError."""
+    name, ipv6 = table.rstrip("6"), table.endswith("6")
+    return {
+        chain: [_uncounted(rule) for rule in iptc.easy.dump_chain(name, chain, ipv6=ipv6)]
+        for chain in chains
+        if iptc.easy.has_chain(name, chain, ipv6=ipv6)
+    }
 
 
 def _uncounted(rule: dict[str, Any]) -> dict[str, Any]:
@@ -32,4 +36,4 @@ def _uncounted(rule: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    json.dump({table: read(table) for table in sys.argv[1:]}, sys.stdout)
+    json.dump({table: read(table, chains) for table, chains in json.load(sys.stdin).items()}, sys.stdout)

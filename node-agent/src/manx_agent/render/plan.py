@@ -139,6 +139,8 @@ def _table_lines(table: Table, known: Image, desired: Image, removing: bool) -> 
     """One table's part of an iptables-restore. Chains are declared (which empties them), then jumps moved, then rules
     written, then what is left over deleted, so that no line refers to what is not there."""
     have, want = known.chains.get(table, {}), desired.chains.get(table, {})
+    if have is want and known.jumps is desired.jumps:
+        return []
     changed = [name for name, rules in want.items() if name not in have or not _same(have[name], rules)]
     gone = sorted(have.keys() - want.keys()) if removing else []
     lines = [f":{name} - [0:0]" for name in (*changed, *gone)]

@@ -31,6 +31,17 @@ class Rendered:
     problems: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class _Last:
+    """What was rendered of some policies and classes."""
+
+    policies: Mapping[str, Policy]
+    classes: Mapping[str, tuple[str, ...]]
+    tables: Mapping[Table, Chains]
+    sets: Mapping[str, SetImage]
+    problems: tuple[str, ...]
+
+
 @dataclass(slots=True)
 class Renderer:
     """Renders what is in force. One for each kernel; not for concurrent use."""
@@ -41,9 +52,18 @@ class Renderer:
     _classes: dict[str, tuple[object, dict[str, Rules]]] = field(default_factory=dict)
     _dispatch: tuple[object, dict[str, Rules]] = (None, {})
     _groups: GroupSets = field(default_factory=GroupSets)
+    _last: _Last | None = None
 
     def render(self, settled: Settled, pools: Iterable[PoolSettings] = ()) -> Rendered:
         """Everything that the kernel is to hold of ours."""
+        last = self._last
+        if last is None or last.policies is not settled.policies or last.classes != settled.classes:
+            last = self._last = self._render_rules(settled)
+        groups, problems = self._groups.render(settled)
+        sets = {**groups, **_endpoint_sets(settled), **_pool_sets(pools), **last.sets}
+        return Rendered(Image(last.tables, JUMPS, sets), (*last.problems, *problems))
+
+    def _render_rules(self, settled: Settled) -> _Last:
         programs = self._render_programs(settled)
         isolations = {name: _isolation(policies, settled.policies) for name, policies in settled.classes.items()}
         chains = self._render_dispatch({OPEN_CLASS: Isolation(), **isolations})
@@ -53,12 +73,9 @@ class Renderer:
             chains.update(self._render_class(name, policies, isolations[name], programs))
         for gone in self._classes.keys() - settled.classes.keys():
             del self._classes[gone]
-        groups, problems = self._groups.render(settled)
-        sets = {**groups, **_endpoint_sets(settled), **_pool_sets(pools)}
-        for program in programs.values():
-            sets.update(program.sets)
-        told = tuple(problem for program in programs.values() for problem in program.problems)
-        return Rendered(Image(_tables(chains), JUMPS, sets), (*told, *problems))
+        sets = {name: image for program in programs.values() for name, image in program.sets.items()}
+        problems = tuple(problem for program in programs.values() for problem in program.problems)
+        return _Last(settled.policies, settled.classes, _tables(chains), sets, problems)
 
     def _render_programs(self, settled: Settled) -> dict[str, Program]:
         known = self._programs

@@ -89,16 +89,18 @@ class _Settling:
         self.known: dict[str, tuple[Policy | None, _Causes]] = {}
         self.classes: dict[str, tuple[str, ...]] = {}
         self.policies: dict[str, Policy] = {}
+        self.complete = not before.since and before.groups.keys() <= view.groups.keys()
+        self.changed = self._changed() if self.complete else frozenset()
 
     def run(self) -> Settled:
         view = self.view
-        refused = {name: self._class(name) for name in self._wanted()}
+        refused = {name: self._class(name) for name in self._wanted() if not self._same_class(name)}
         endpoints, awaited = self._endpoints(refused)
-        needed = {group for policy in self.policies.values() for group in policy.groups - policy.lacking}
+        policies, needed = self._policies()
         return Settled(
             endpoints=endpoints,
             classes=self.classes,
-            policies=self.policies,
+            policies=policies,
             groups={group: self._group(group) for group in needed},
             group_types={group: self._type(group) for group in needed},
             since=self.since,
@@ -109,6 +111,31 @@ class _Settling:
     def _wanted(self) -> Iterable[str]:
         """The classes of pods on this node, whether they have come yet or not. The view may hold others."""
         return sorted(set(self.view.class_of.values()) - {OPEN_CLASS, ""})
+
+    # What nothing can have happened to is taken over as it was; it is told by identity, which is quicker than deciding.
+
+    def _changed(self) -> frozenset[str]:
+        """The policies of before that are otherwise in the view."""
+        programs = self.view.programs
+        return frozenset(name for name, old in self.before.policies.items() if programs.get(name) is not old.spec)
+
+    def _same_class(self, name: str) -> bool:
+        """Takes over a class with all its policies, if they are all as before and nothing is missing."""
+        listed = self.view.classes.get(name)
+        same = self.complete and listed is not None and listed == self.before.classes.get(name)
+        if not same or listed is None or not self.changed.isdisjoint(listed):
+            return False
+        self.classes[name] = listed
+        return True
+
+    def _policies(self) -> tuple[Mapping[str, Policy], Iterable[str]]:
+        """The policies of all classes in force, and the groups that they need."""
+        before = self.before
+        if not self.policies and self.classes == before.classes:
+            return before.policies, before.groups
+        listed = frozenset().union(*self.classes.values())
+        policies = {name: self.policies.get(name) or before.policies[name] for name in listed}
+        return policies, {group for policy in policies.values() for group in policy.groups - policy.lacking}
 
     def _endpoints(self, refused: Mapping[str, _Causes]) -> tuple[dict[str, tuple[LocalEndpoint, str]], _Causes]:
         settled = {}
