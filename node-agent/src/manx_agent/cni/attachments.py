@@ -45,6 +45,9 @@ log = logging.getLogger(__name__)
 
 WITHDRAW_TIMEOUT = 5.0
 """Seconds that DEL waits for policy to let go of an endpoint whose interface is already gone."""
+FULL_TIMEOUT = 10.0
+"""Seconds that ADD waits for an address where the operator says that the pools have none: long enough for one that was
+just freed to be forgotten, short enough for a person who looks at the pod."""
 POLL = 0.1
 """Seconds between looks at what nobody notifies of."""
 
@@ -136,7 +139,7 @@ class Attachments:
         progress.waiting_for = lambda: f"the operator has not yet told this node of pod {pod}"
         await self._until_expected(pod)
         progress.waiting_for = self._shortage
-        address, mtu = await together(self._ipam.allocate(_allocation(request, pod)), self._mtu())
+        address, mtu = await together(self._address(_allocation(request, pod)), self._mtu())
         endpoint = endpoint_of(_allocation(request, pod, address))
         link = _link(endpoint, request, mtu)
         self.endpoints[endpoint.container_id] = endpoint
@@ -158,11 +161,25 @@ class Attachments:
             except TimeoutError:
                 continue
 
+    async def _address(self, wanted: Allocation) -> str:
+        """Raises AgentError where there is none and the operator says that none will come by itself: the runtime tries
+        again, and the pod's Events tell why. Otherwise it waits, for a block or for an operator."""
+        while True:
+            try:
+                async with asyncio.timeout(FULL_TIMEOUT):
+                    return await self._ipam.allocate(wanted)
+            except TimeoutError:
+                if self._pools_problem():
+                    raise AgentError(self._shortage()) from None
+
     def _shortage(self) -> str:
         """Our own account of it, and the operator's, who knows the pools."""
+        problem = self._pools_problem()
+        return f"no address: {self._ipam.shortage()}{problem and '; '}{problem}"
+
+    def _pools_problem(self) -> str:
         state = self._node_state()
-        problem = f"; {state.ipam_problem}" if state is not None and state.ipam_problem else ""
-        return f"no address: {self._ipam.shortage()}{problem}"
+        return state.ipam_problem if state is not None else ""
 
     async def _mtu(self) -> int:
         state = self._node_state()

@@ -1,0 +1,100 @@
+"""ADD where there is no address: it waits for one that may come, and says soon that none will."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from ipam_blocks import allocation, block
+from manx_agent.cni import attachments
+from manx_agent.cni.attachments import Attachments
+from manx_agent.cni.protocol import TRY_AGAIN, CniError, NetConf, Request
+from manx_agent.drivers.netlink import Netlink
+from manx_agent.drivers.netlink_messages import PodLink
+from manx_agent.ipam import Ipam
+from manx_agent.model import LocalEndpoint
+from manx_core.api.v1alpha1 import NodeStateSpec
+
+NAME = "10-0-0-0-32"
+FULL = "IPPool p (10.0.0.0/32): all 1 blocks are in use"
+REQUEST = Request(
+    command="ADD",
+    container_id="second",
+    if_name="eth0",
+    args="K8S_POD_NAMESPACE=default;K8S_POD_NAME=second;K8S_POD_UID=2",
+)
+
+
+class NoKernel(Netlink):
+    """Does nothing, successfully."""
+
+    async def create(self, link: PodLink, namespace: int) -> None: ...
+
+    async def activate(self, link: PodLink, namespace: int) -> None: ...
+
+    async def delete(self, interface: str) -> None: ...
+
+    async def flush_conntrack(self, address: str) -> None: ...
+
+    async def mtu_of(self, address: str) -> int:
+        return 1500
+
+
+class Open:
+    """Policy that admits at once."""
+
+    async def admit(self, endpoint: LocalEndpoint) -> None: ...
+
+    async def withdraw(self, container_id: str) -> None: ...
+
+    def is_expected(self, namespace: str, name: str, uid: str) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attachments, "FULL_TIMEOUT", 0.01)
+
+
+@pytest.fixture
+async def ipam(tmp_path: Path) -> AsyncIterator[Ipam]:
+    """One block of one address, which is taken."""
+    made = Ipam(tmp_path / "addresses")
+    await made.open()
+    made.set_blocks({NAME: block("10.0.0.0/32")})
+    await made.allocate(allocation("", "first"))
+    yield made
+    await made.close()
+
+
+def attachments_of(ipam: Ipam, problem: str) -> Attachments:
+    state = NodeStateSpec(epoch=1, ipam_problem=problem)
+    return Attachments(ipam, Open(), NoKernel(), lambda: state, lambda _: None)
+
+
+async def test_a_full_pool_is_an_error_that_says_so(ipam: Ipam) -> None:
+    with pytest.raises(CniError) as error:
+        await attachments_of(ipam, FULL).add(REQUEST, -1)
+    assert error.value.code == TRY_AGAIN
+    assert "pod default/second" in error.value.message
+    assert "no address: all 1 addresses of this node's 1 blocks (pool p) are taken: 1 in use" in error.value.message
+    assert error.value.message.endswith(f"; {FULL}")
+    assert list(ipam.allocations()) == [("first", "eth0")]
+
+
+async def test_with_a_block_to_come_it_is_waited_for(ipam: Ipam) -> None:
+    adding = asyncio.create_task(attachments_of(ipam, "").add(REQUEST, -1))
+    await asyncio.sleep(0.05)
+    assert not adding.done()
+    ipam.set_blocks({NAME: block("10.0.0.0/32"), "10-0-0-1-32": block("10.0.0.1/32")})
+    assert (await adding)["ips"][0]["address"] == "10.0.0.1/32"
+
+
+async def test_with_nothing_to_come_the_whole_time_is_the_limit(ipam: Ipam) -> None:
+    request = msgspec.structs.replace(REQUEST, config=NetConf(timeout=0.1))
+    with pytest.raises(CniError, match=r"gave up after 0\.1 s: no address: all 1 addresses"):
+        await attachments_of(ipam, "").add(request, -1)
