@@ -23,7 +23,7 @@ from manx_agent.render.compare import differences, place
 from manx_agent.render.decoded import disagreements
 from manx_agent.render.image import Chains, Image, SetImage, Table
 
-DECODE_EVERY = 12
+DECODE_EVERY = 60
 DECODE_RULES = 300
 LARGE_EVERY = 12
 LARGE = 20_000

@@ -7,7 +7,7 @@ Owns: make before break. Must not: run anything, or know what any rule is for, s
    to. A table's changes come into force at once.
 3. `ipset restore`: endpoints in and out of their sets: into the new class before out of the old; an endpoint that
    goes, out of the set of all endpoints before out of its class.
-4. Only where an endpoint leaves a class that goes: the removal of that class from the dispatch, and of its chains. (In
+4. Only where an endpoint leaves a class that goes for one that was there already: the removal of that class from the dispatch, and of its chains. (In
    step 2 both classes are dispatched, and either decides about the endpoint until step 3 is through.)
 5. Destroying the sets that nothing refers to any more.
 
@@ -186,10 +186,12 @@ def _halfway(known: Image, desired: Image) -> Image | None:
 
 
 def _leaving(known: Mapping[str, SetImage], desired: Mapping[str, SetImage]) -> set[str]:
-    """The sets of classes that go and have a member that stays."""
-    staying = desired[names.ENDPOINTS].members if names.ENDPOINTS in desired else frozenset()
+    """The sets of classes that go and have a member that step 3 puts elsewhere. (A member of a new set is there from
+    step 1 on.)"""
+    shared = [name for name in known.keys() & desired.keys() if name.startswith(names.CLASS_SETS)]
+    moving = frozenset().union(*(desired[name].members - known[name].members for name in shared))
     going = known.keys() - desired.keys()
-    return {name for name in going if name.startswith(names.CLASS_SETS) and known[name].members & staying}
+    return {name for name in going if name.startswith(names.CLASS_SETS) and known[name].members & moving}
 
 
 def _merged(chain: str, have: Rules, want: Rules, leaving: set[str]) -> Rules:
