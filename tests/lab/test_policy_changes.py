@@ -97,6 +97,18 @@ def test_a_pod_made_anew_under_its_name_is_the_peer_that_the_old_one_was(world: 
     world.settle("y/b>x/a:80 z/a>y/b:80", "y/a>x/a:80 z/a>y/b:81")
 
 
+def test_a_pod_on_the_hosts_network_is_no_peer_but_its_node(world: World) -> None:
+    node = world.cluster.nodes[1]
+    world.cluster.run_pod("host", node=node, namespace="np-x", labels={"role": "friend"}, host_network=True)
+    _label(world, "np-x", "b", "role=friend")
+    world.apply({"x/p": FRIENDS})
+    world.cluster.wait_pod("host", namespace="np-x")
+    world.settle("x/b>x/a:80 node1>x/a:80", f"{node}>x/a:80")
+    world.apply({"x/p": "{podSelector: {matchLabels: {role: friend}}}"})
+    world.settle(f"y/a>{node}:10250", "y/a>x/b:80")
+    world.cluster.delete("-n", "np-x", "pod", "host", "--wait=false")
+
+
 def test_the_kubelets_probes_reach_an_isolated_pod(world: World) -> None:
     world.apply({"x/p": "{podSelector: {}, policyTypes: [Ingress, Egress]}"})
     node = world.cluster.nodes[0]

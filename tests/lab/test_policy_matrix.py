@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lab_policy_cases import CASES, Case
+from lab_policy_cases import CASES, DENY_BOTH, Case
 from lab_policy_random import policies_of
 from lab_policy_world import World
 
@@ -16,6 +16,20 @@ from lab_policy_world import World
 def no_policies_left(policy_world: World) -> Iterator[None]:
     yield
     policy_world.clear()
+
+
+def test_the_probes_tell_what_is_not_so(policy_world: World) -> None:
+    """The detectors themselves: each kind of wrong answer is noticed, and a closed port is no silence."""
+    table = policy_world.table()
+    probe = next(iter(table))
+    with pytest.raises(AssertionError, match=f"{probe}\n.*1 wrongly answered"):
+        policy_world.agree({**table, probe: False}, timeout=0)
+    closed = {one._replace(port=82): True for one in table if one.protocol != "SCTP" and one.target in ("x/a", "y/b")}
+    assert set(policy_world.prober.round(list(closed), list(closed)).values()) == {"refused"}
+    policy_world.apply({"x/p": DENY_BOTH, "y/p": DENY_BOTH, "z/p": DENY_BOTH})
+    policy_world.settle()
+    with pytest.raises(AssertionError, match="wrongly silent"):
+        policy_world.agree(table, timeout=0)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

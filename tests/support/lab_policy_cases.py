@@ -3,7 +3,7 @@
 It must not be clever: `allows` and `denies` are written by hand from the API's words, so that the reference semantics,
 which judges all other connections, is itself held to something. ``x/a>y/b:80`` is TCP unless it says otherwise;
 ``<y/b>`` in a policy is that pod's address. Port ``web`` (TCP) is 80 on pods named a and b, 81 on those named c;
-``data`` (UDP) is 80 on those named a, else 81; ``signal`` (SCTP) is 80 on all.
+``data`` (UDP) is 80 on those named a, else 81; ``signal`` (SCTP) is 80 on all. x/a is on node1.
 """
 
 from __future__ import annotations
@@ -49,9 +49,17 @@ def _ports_out(*ports: str) -> str:
 ISOLATION = (
     Case("no-policy", {}, "x/a>y/b:80 x/a>y/b:81/UDP x/a>y/b:80/SCTP outside>x/a:80 x/a>outside:80 node1>x/a:80"),
     Case(
-        "deny-ingress", {"x/p": DENY_IN}, "x/a>y/a:80 x/a>x/a:80 x/a>outside:80", "y/a>x/a:80 x/b>x/a:80 outside>x/c:80"
+        "deny-ingress",
+        {"x/p": DENY_IN},
+        "x/a>y/a:80 x/a>x/a:80 x/a>outside:80 node1>x/a:80 x/a>node1:10250",
+        "y/a>x/a:80 x/b>x/a:80 outside>x/c:80 node2>x/a:80",
     ),
-    Case("deny-egress", {"x/p": DENY_OUT}, "y/a>x/a:80 outside>x/a:80", "x/a>y/a:80 x/a>x/b:80/UDP x/a>outside:80"),
+    Case(
+        "deny-egress",
+        {"x/p": DENY_OUT},
+        "y/a>x/a:80 outside>x/a:80 node1>x/a:80 node2>x/a:80",
+        "x/a>y/a:80 x/a>x/b:80/UDP x/a>outside:80 x/a>node2:10250",
+    ),
     Case("deny-both", {"x/p": DENY_BOTH}, "y/a>z/a:80 x/b>x/b:80/UDP", "x/a>y/a:80 y/a>x/a:80/SCTP x/a>x/b:80"),
     Case(
         "deny-both-everywhere",

@@ -7,6 +7,7 @@ as the API server has them, and what is seen from `lab_policy_probe`.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import time
@@ -21,6 +22,7 @@ import yaml
 from lab import binaries
 from lab.cluster import AGNHOST, Cluster
 from lab.fabric import FABRIC
+from lab.run import LabError
 from lab.settings import OUTSIDE_ADDRESS
 from lab_policy_netns import namespace_of, pid_in_pod
 from lab_policy_probe import Outcome, Probe, Prober, Source
@@ -62,6 +64,7 @@ class World:
     def build(self) -> None:
         """Create everything, in place of what an interrupted run left, and wait until all pods run."""
         self.cluster.delete("namespace", *REAL)
+        self._stop_outside()
         self.cluster.apply(*(_namespace(name) for name in NAMESPACES))
         self.cluster.apply(*(self._pod(ns, name) for ns in NAMESPACES for name in NAMES))
         for ns, name in itertools.product(NAMESPACES, NAMES):
@@ -98,6 +101,11 @@ class World:
         ports = tuple(itertools.product(PROTOCOLS, PORTS))
         self._add(Member(OUTSIDE, OUTSIDE_ADDRESS, ports), self.cluster.machines.holder(FABRIC))
 
+    def _stop_outside(self) -> None:
+        for port in PORTS:
+            with contextlib.suppress(LabError):  # none was ever started
+                self.cluster.machines.stop(FABRIC, f"{MARK}-{port}")
+
     def _route(self, verb: str, block: dict[str, Any]) -> None:
         """The outside host's route to pods, which it has not got from Manx: the fabric takes no part in BGP."""
         via = self.cluster.settings.member(block["node"]).address
@@ -117,8 +125,7 @@ class World:
         """Remove all of it."""
         self.prober.close()
         self.cluster.delete("namespace", *REAL, "--wait=false")
-        for port in PORTS:
-            self.cluster.machines.stop(FABRIC, f"{MARK}-{port}")
+        self._stop_outside()
         for block in self.cluster.kubectl.items("ipamblocks.manx.dev"):
             self._route("del", block["spec"])
 
@@ -221,7 +228,7 @@ def pod(ns: str, name: str, node: str, **labels: str) -> dict[str, Any]:
         "image": AGNHOST,
         "command": ["/bin/sh", "-c", " & ".join(map(_server, PORTS)) + " & wait"],
         "ports": ports,
-        "readinessProbe": {"httpGet": {"path": "/healthz", "port": 81}, "periodSeconds": 2, "failureThreshold": 30},
+        "startupProbe": {"httpGet": {"path": "/healthz", "port": 81}, "periodSeconds": 1, "failureThreshold": 120},
     }
     spec = {"nodeName": node, "terminationGracePeriodSeconds": 0, "containers": [container]}
     metadata = {"namespace": PREFIX + ns, "name": name, "labels": {"pod": name, MARK: "yes", **labels}}
