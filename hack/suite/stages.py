@@ -40,6 +40,6 @@ STAGES = (
     Stage("generated", "5 s", ("hack/generate", "--check")),
     _pytest("unit", "2 min", "tests/unit", "-n", "2"),
     Stage("go", "1 min", (PYTHON, "-m", "lab", "gotest")),
-    _pytest("dataplane", "5 min", "tests/dataplane"),
+    _pytest("dataplane", "5 min", "tests/dataplane", "-n", "3", "--dist", "loadfile"),
     _pytest("lab", "15 min", "tests/lab"),
 )
