@@ -38,6 +38,13 @@ def test_a_relabelled_peer_is_let_in_and_shut_out(world: World) -> None:
     world.settle(allows="x/c>x/a:80", denies="x/b>x/a:80")
 
 
+def test_an_empty_label_is_a_value_of_its_own(world: World) -> None:
+    _label(world, "np-x", "b", "role=")
+    _label(world, "np-x", "c", "role=friend")
+    world.apply({"x/p": FRIENDS.replace("role: friend", 'role: ""')})
+    world.settle(allows="x/b>x/a:80", denies="x/c>x/a:80 y/b>x/a:80")
+
+
 def test_a_relabelled_pod_is_isolated_and_freed(world: World) -> None:
     world.apply({"x/p": "{podSelector: {matchLabels: {role: closed}}, policyTypes: [Ingress, Egress]}"})
     world.settle(allows="y/a>x/c:80 x/c>y/a:80")

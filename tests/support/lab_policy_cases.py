@@ -259,6 +259,15 @@ PORTS = (
         "y/a>x/a:81/SCTP",
         "y/a>x/a:80/SCTP y/a>x/a:81 y/a>x/a:81/UDP",
     ),
+    Case(
+        "empty-port-is-all-of-tcp", {"x/p": _ports_in("{}")}, "y/a>x/a:80 y/a>x/a:81", "y/a>x/a:80/UDP y/a>x/a:80/SCTP"
+    ),
+    Case(
+        "many-ports",
+        {"x/p": _ports_in(*(f"{{port: {number}}}" for number in range(42, 81)), "{port: 90, endPort: 99}")},
+        "y/a>x/a:80",
+        "y/a>x/a:81 y/a>x/a:80/UDP",
+    ),
     Case("protocol-alone", {"x/p": _ports_in("{protocol: UDP}")}, "y/a>x/a:80/UDP y/a>x/a:81/UDP", "y/a>x/a:80"),
     Case(
         "several-ports",
@@ -367,6 +376,15 @@ SEVERAL = (
         },
         "x/a>x/b:80 y/a>y/c:81/UDP z/b>z/c:80/SCTP",
         "x/a>y/a:80 z/b>y/b:80 outside>x/a:80 x/a>outside:80",
+    ),
+    Case(
+        "long-names",
+        {
+            "x/" + "long.name-" * 25 + "abc": DENY_IN,
+            "x/" + "long.name-" * 25 + "abd": _from("{podSelector: {matchLabels: {pod: b}}}"),
+        },
+        "x/b>x/a:80",
+        "x/c>x/a:80 x/a>x/b:80",
     ),
     Case(
         "one-name-in-three-namespaces",
