@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import socket
 import struct
 import subprocess
@@ -225,9 +226,10 @@ class Applied:
         return self.world.node.run(f"{family}tables-{self.backend}", *words)
 
     def saved(self, *words: str) -> list[str]:
-        """The rules, without time stamps."""
+        """The rules, without time stamps; without counters too, unless the words ask for them."""
         text = self.world.node.run(f"iptables-{self.backend}-save", *words)
-        return [line for line in text.splitlines() if not line.startswith("#")]
+        kept = text if words else re.sub(r" \[\d+:\d+\]", "", text)
+        return [line for line in kept.splitlines() if not line.startswith("#")]
 
     def sets(self) -> list[str]:
         return sorted(self.world.node.run("ipset", "save").splitlines())

@@ -8,13 +8,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from manx_agent.drivers import ipset
 from manx_agent.drivers.iptables import Iptables
-from manx_agent.model import Backend, Dirty
+from manx_agent.model import Backend, Dirty, LocalEndpoint
 from manx_agent.render import names
 from manx_agent.render.image import Image
 from manx_agent.render.plan import plan
@@ -158,6 +159,34 @@ def test_a_missing_group_holds_the_old_rules_and_then_denies(applied: Applied, w
     assert world.tcp("a", "b")
 
 
+def test_a_restarted_agent_leaves_the_kernel_alone_while_something_may_still_come(
+    applied: Applied, world: World
+) -> None:
+    _policies(world)
+    applied.apply()
+    whole, before = world.view, applied.saved()
+    applied.policy = applied.fresh()
+    world.view = replace(whole, programs={}, endpoints={**whole.endpoints, "c-new": _NEW})
+    outcome = applied.apply()
+    assert (outcome.missing, outcome.closed) == (frozenset({"knp.b.0", "knp.b.1"}), frozenset({"c-new"}))
+    assert applied.saved() == before
+    assert world.tcp("a", "b", 80)
+    applied.now += 10
+    assert applied.apply().closed == {"c-b", "c-new"}
+    assert not world.tcp("a", "b", 80, expected=False)
+    world.view = whole
+    assert applied.apply().closed == frozenset()
+    assert applied.saved() == before
+
+
+def test_an_empty_kernel_is_not_left_alone(applied: Applied, world: World) -> None:
+    world.policy("b", program("Ingress"))
+    world.view = replace(world.view, programs={})
+    assert applied.apply().closed == {"c-b"}
+    assert not world.tcp("a", "b", expected=False)
+
+
+_NEW = LocalEndpoint("default", "new", "uid-new", "c-new", "mnxfffffffffff", "10.244.0.99")
 _KILLED = Path(__file__).with_name("apply_for_ever.py")
 
 

@@ -60,7 +60,7 @@ def test_a_policy_keeps_its_old_rules_until_its_new_group_comes_or_time_is_up() 
 
 def test_a_group_that_goes_while_a_policy_needs_it_is_held_too() -> None:
     held = settle(_view(groups={}), _whole(), 1.0)
-    assert (held.groups["g"], held.policies["p"].lacking) == ({"10.0.0.1"}, frozenset())
+    assert (held.groups["g"], held.policies["p"].lacking) == (frozenset({"10.0.0.1"}), frozenset())
     assert settle(_view(groups={}), held, 11.0).policies["p"].lacking == frozenset({"g"})
 
 

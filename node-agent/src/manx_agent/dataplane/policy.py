@@ -6,6 +6,10 @@ Must not: know rules, sets or programs; those are `render`'s and `drivers`'.
 What the kernel holds is remembered, so that an apply costs as much as its change. It is read at the first apply, when
 asked for (`Dirty.everything`), when a check finds it altered, and after any error. Several views may be applied one
 after another, never at once: a lock sees to it.
+
+What is held while something has not arrived (`render.settle`) is known from the apply before. The first apply has none,
+but the kernel may hold what the agent had in force before it was restarted. So as long as an endpoint waits for what
+may still come in time, the first apply leaves such a kernel as it is.
 """
 
 from __future__ import annotations
@@ -21,10 +25,10 @@ from manx_agent.drivers.iptables import detect_backend
 from manx_agent.model import AgentError, Backend, Dirty, PolicyOutcome, PolicyView
 from manx_agent.render.compare import differences
 from manx_agent.render.dispatch import SELF, without_ipv6
-from manx_agent.render.image import Image
-from manx_agent.render.names import FROM
+from manx_agent.render.image import Image, SetImage
+from manx_agent.render.names import ENDPOINTS, FROM
 from manx_agent.render.plan import plan
-from manx_agent.render.policy import Rendered, Renderer
+from manx_agent.render.policy import Rendered, Renderer, endpoint_member
 from manx_agent.render.settle import Settled, settle
 
 _ATTEMPTS = 2
@@ -51,6 +55,8 @@ class KernelPolicy:
         self._settled = Settled()
         self._rendered = Rendered(Image())
         self._known: Image | None = None
+        self._in_charge = False
+        """Whether the kernel ever was as we wanted it."""
 
     async def apply(self, view: PolicyView, dirty: Dirty) -> PolicyOutcome:
         """Brings the kernel to `view`. Does not raise on what programs say: that is in the outcome's `errors`.
@@ -84,8 +90,12 @@ class KernelPolicy:
         self._settled = settle(view, self._settled, self._clock())
         rendered = self._renderer.render(self._settled, view.pools)
         self._rendered = rendered if kernel.ipv6 else replace(rendered, image=without_ipv6(rendered.image))
-        first = self._known is None
-        drift = await self._bring(kernel, read=dirty.everything or first)
+        if not self._in_charge and self._settled.awaited:
+            left = await kernel.read()
+            if left.jumps == self._rendered.image.jumps and ENDPOINTS in left.sets:
+                return replace(self._outcome((), ()), closed=_strangers(view, left.sets[ENDPOINTS]))
+        drift = await self._bring(kernel, read=dirty.everything)
+        self._in_charge = True
         return self._outcome(drift, ())
 
     def _outcome(self, drift: tuple[str, ...], errors: tuple[str, ...]) -> PolicyOutcome:
@@ -158,3 +168,8 @@ class KernelPolicy:
             self._known = None
             raise
         return drift
+
+
+def _strangers(view: PolicyView, known: SetImage) -> frozenset[str]:
+    """The endpoints that are not among those known."""
+    return frozenset(key for key, one in view.endpoints.items() if endpoint_member(one) not in known.members)

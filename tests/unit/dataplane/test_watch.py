@@ -1,0 +1,122 @@
+"""What a check for drift reads, and what python-iptables has a say in."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from manx_agent.dataplane import watch as watching
+from manx_agent.dataplane.watch import DECODE_EVERY, LARGE, LARGE_EVERY, Watch
+from manx_agent.drivers.process import ProcessFailed
+from manx_agent.model import Backend
+from manx_agent.render.decoded import decode
+from manx_agent.render.image import Image, SetImage
+
+
+@dataclass
+class _Kernel:
+    """What `Watch` uses of a kernel, counting."""
+
+    backend: Backend
+    image: Image
+    read: list[str] = field(default_factory=list)
+
+    async def read_rules(self) -> Image:
+        self.read.append("rules")
+        return Image(self.image.chains, self.image.jumps)
+
+    async def read_sets(self) -> Any:
+        self.read.append("sets")
+        return dict(self.image.sets)
+
+
+_CHAINS = {"manx-to": ("-o mnx+ -g manx-in", "-j ACCEPT"), "manx-in": ("-j DROP",)}
+_IMAGE = Image({"filter": _CHAINS}, {}, {"manx-g-x": SetImage("hash:net", frozenset({"10.0.0.1"}))})
+
+
+def _watch(kernel: _Kernel) -> Watch:
+    return Watch(kernel)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What python-iptables says, and what it was asked."""
+    said: dict[str, Any] = {
+        "asked": [],
+        "chains": {name: [decode(r) for r in rules] for name, rules in _CHAINS.items()},
+    }
+
+    async def run(argv: tuple[str, ...], stdin: str) -> str:
+        said["asked"].append(json.loads(stdin))
+        if "error" in said:
+            raise said["error"]
+        return json.dumps({"filter": said["chains"]})
+
+    monkeypatch.setattr(watching, "run", run)
+    return said
+
+
+async def test_nft_rules_are_read_when_the_generation_has_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel, now = _Kernel("nft", _IMAGE), 1
+    monkeypatch.setattr(watching, "generation", lambda: now)
+    watch = _watch(kernel)
+    for _ in range(3):
+        assert await watch.look(_IMAGE) == (_IMAGE, ())
+    assert kernel.read == ["sets", "rules", "sets", "sets"]
+    now = 2
+    await watch.look(_IMAGE)
+    watch.written()
+    await watch.look(_IMAGE)
+    assert kernel.read[4:] == ["sets", "rules", "sets", "rules"]
+
+
+async def test_without_a_generation_rules_are_read_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = _Kernel("nft", _IMAGE)
+    monkeypatch.setattr(watching, "generation", lambda: None)
+    watch = _watch(kernel)
+    for _ in range(3):
+        await watch.look(_IMAGE)
+    assert kernel.read.count("rules") == 3
+
+
+async def test_large_sets_are_read_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "generation", lambda: 1)
+    many = SetImage("hash:net", frozenset(str(number) for number in range(LARGE + 1)))
+    image = Image(_IMAGE.chains, {}, {"manx-g-x": many})
+    kernel = _Kernel("nft", image)
+    watch = _watch(kernel)
+    for _ in range(LARGE_EVERY):
+        assert (await watch.look(image))[1] == ()
+    assert kernel.read.count("sets") == 1
+
+
+async def test_python_iptables_is_asked_about_altered_chains_alone(decoded: dict[str, Any]) -> None:
+    altered = {**_CHAINS, "manx-in": ("-j ACCEPT", "-j DROP")}
+    kernel = _Kernel("legacy", Image({"filter": altered}, {}, _IMAGE.sets))
+    decoded["chains"] = {"manx-in": [{"target": "ACCEPT"}, {"target": "DROP"}]}
+    found, told = await _watch(kernel).look(_IMAGE)
+    assert found.chains == {"filter": altered}
+    assert told == ("iptables filter: chain manx-in: rule 1 was decoded as target=ACCEPT instead of target=DROP",)
+    assert decoded["asked"] == [{"filter": ["manx-in"]}]
+
+
+async def test_what_only_python_iptables_finds_counts(decoded: dict[str, Any]) -> None:
+    decoded["chains"]["manx-to"] = [{"target": "ACCEPT"}]
+    watch = _watch(_Kernel("legacy", _IMAGE))
+    results = [await watch.look(_IMAGE) for _ in range(DECODE_EVERY)]
+    assert all(result == (_IMAGE, ()) for result in results[:-1])
+    found, told = results[-1]
+    assert found.chains["filter"] == {**_CHAINS, "manx-to": ()}
+    assert len(told) == 1
+    assert told[0].startswith("iptables filter: chain manx-to: rule 1 was decoded as target=ACCEPT")
+
+
+async def test_a_crash_of_python_iptables_leaves_the_text_to_decide(decoded: dict[str, Any]) -> None:
+    decoded["error"] = ProcessFailed(("python",), -11, "")
+    kernel = _Kernel("legacy", Image({"filter": {**_CHAINS, "manx-in": ()}}, {}, _IMAGE.sets))
+    found, told = await _watch(kernel).look(_IMAGE)
+    assert found.chains == kernel.image.chains
+    assert told == ("iptables filter: chain manx-in: rule 1 '-j DROP' was missing",)
