@@ -7,8 +7,9 @@ Owns: make before break. Must not: run anything, or know what any rule is for, s
    to. A table's changes come into force at once.
 3. `ipset restore`: endpoints in and out of their sets: into the new class before out of the old; an endpoint that
    goes, out of the set of all endpoints before out of its class.
-4. Only where an endpoint leaves a class that goes for one that was there already: the removal of that class from the dispatch, and of its chains. (In
-   step 2 both classes are dispatched, and either decides about the endpoint until step 3 is through.)
+4. Only where an endpoint leaves a class that goes for one that was there already: the removal of that class from the
+   dispatch, and of its chains. (In step 2 both classes are dispatched, and either decides about the endpoint until
+   step 3 is through.)
 5. Destroying the sets that nothing refers to any more.
 
 Every step leaves a state in which each packet is judged by the old policy or by the new. Steps with nothing to do are

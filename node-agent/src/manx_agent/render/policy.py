@@ -60,8 +60,9 @@ class Renderer:
         if last is None or last.policies is not settled.policies or last.classes != settled.classes:
             last = self._last = self._render_rules(settled)
         groups, problems = self._groups.render(settled)
-        sets = {**groups, **_endpoint_sets(settled), **_pool_sets(pools), **last.sets}
-        return Rendered(Image(last.tables, JUMPS, sets), (*last.problems, *problems))
+        pool_sets, pool_problems = _pool_sets(pools)
+        sets = {**groups, **_endpoint_sets(settled), **pool_sets, **last.sets}
+        return Rendered(Image(last.tables, JUMPS, sets), (*last.problems, *problems, *pool_problems))
 
     def _render_rules(self, settled: Settled) -> _Last:
         programs = self._render_programs(settled)
@@ -148,11 +149,15 @@ def endpoint_member(endpoint: LocalEndpoint) -> str:
     return f"{endpoint.address},{endpoint.interface}"
 
 
-def _pool_sets(pools: Iterable[PoolSettings]) -> dict[str, SetImage]:
+def _pool_sets(pools: Iterable[PoolSettings]) -> tuple[dict[str, SetImage], tuple[str, ...]]:
+    """The pools' sets, and what could not be read."""
     pools = tuple(pools)
     every = ipv4_networks(tuple(pool.cidr for pool in pools))
     natted = ipv4_networks(tuple(pool.cidr for pool in pools if pool.nat_outgoing))
-    return {
+    sets = {
         names.POOLS: SetImage("hash:net", every.members),
         names.NAT_POOLS: SetImage("hash:net", natted.members),
     }
+    return sets, tuple(
+        f"NodeState: spec.pools: {cidr!r} is not a CIDR such as 10.244.0.0/16" for cidr in every.unreadable
+    )
