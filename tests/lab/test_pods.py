@@ -205,11 +205,17 @@ def receive_all(opened: socket.socket, into: set[str]) -> None:
             into.add(opened.recvfrom(100)[1][0])
 
 
-def test_a_pod_cannot_send_from_an_address_that_is_not_its_own(cluster: Cluster, ends: dict[str, End]) -> None:
+@pytest.mark.parametrize("reverse_path_filter", [True, False])
+def test_a_pod_cannot_send_from_an_address_that_is_not_its_own(
+    cluster: Cluster, ends: dict[str, End], reverse_path_filter: bool
+) -> None:
     """With CAP_NET_RAW a process may write any source into a packet. First all forgeries, then, over the same ways, the
-    same packets from its own address: once those have arrived everywhere, the others have had their time."""
+    same packets from its own address: once those have arrived everywhere, the others have had their time. The rules
+    stand by themselves: without the kernel's own filter, too (which the agent soon switches on again)."""
     near, node = ends["near"], cluster.nodes[0]
     own_link = interface_of(cluster, node, near.address)
+    if not reverse_path_filter:
+        cluster.node_exec(node, "sh", "-c", f"echo 0 > /proc/sys/net/ipv4/conf/{own_link}/rp_filter")
     targets = [end for name, end in ends.items() if name != "near"]
     forged = [source for source in forgeries(cluster, ends) if source != near.address]
     received: set[str] = set()

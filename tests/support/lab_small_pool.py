@@ -24,7 +24,8 @@ LABEL = "manx-test-small-pool"
 NAMESPACE = "manx-addresses"
 ADDRESSES = [str(address) for address in ipaddress.ip_network(CIDR)]
 PODS = [f"p{index}" for index in range(len(ADDRESSES))]
-PATIENCE = 120.0
+PATIENCE = 300.0
+"""Seconds. An operator that has just become the leader gives no freed address again for two minutes."""
 AGENT = "\0manx_agent\0"
 
 
