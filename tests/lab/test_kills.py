@@ -9,12 +9,10 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +21,7 @@ from lab.cluster import Cluster
 from lab.run import LabError
 from lab_probes import UDP_PORT
 from lab_probes_journal import Journal
+from lab_probes_nodes import ALTERATIONS, Alteration, Kernel, Leaving, RouteMonitor, kernel_routes, whole_mesh
 from lab_probes_world import (
     AGENT,
     FORBIDDEN,
@@ -40,7 +39,6 @@ from lab_probes_world import (
 
 MANY = 500
 STOPPED_FOR = 60.0
-ROUTE_PROTOCOL = "77"
 
 
 @pytest.fixture(scope="module")
@@ -104,56 +102,7 @@ def all_replaced(world: World, former: dict[str, int], word: str) -> bool:
     return now.keys() == former.keys() and all(now[node] != pid for node, pid in former.items())
 
 
-# --- BGP speakers -----------------------------------------------------------------------------------------------------
-
-
-class RouteMonitor:
-    """What ``ip monitor route`` says on every node while the ``with`` block runs."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self.lines: list[str] = []
-
-    def __enter__(self) -> RouteMonitor:
-        self._processes = []
-        for node in self._world.cluster.nodes:
-            process = self._world.cluster.machines.popen(node, ["ip", "-4", "monitor", "route"])
-            self._processes.append(process)
-            threading.Thread(target=self._read, args=(node, process), daemon=True).start()
-        return self
-
-    def _read(self, node: str, process: subprocess.Popen[str]) -> None:
-        assert process.stdout is not None
-        for line in process.stdout:
-            self.lines.append(f"{node}: {line.strip()}")
-
-    def __exit__(self, *_: object) -> None:
-        for process in self._processes:
-            process.kill()
-            process.wait()
-
-    def withdrawn(self) -> list[str]:
-        """Routes of Manx that left a kernel."""
-        return [line for line in self.lines if "Deleted" in line and f"proto {ROUTE_PROTOCOL}" in line]
-
-
-def kernel_routes(world: World) -> dict[str, str]:
-    """Manx's routes on every node."""
-    return {
-        node: world.cluster.node_exec(node, "ip", "-4", "route", "show", "proto", ROUTE_PROTOCOL)
-        for node in world.cluster.nodes
-    }
-
-
-def whole_mesh(world: World) -> bool:
-    """Every node has an established connection on port 179 with every other, by its kernel, and says so."""
-    reports, others = world.reports(), len(world.cluster.nodes) - 1
-    question = ["ss", "-Htn", "state", "established", "( sport = :179 or dport = :179 )"]
-    return all(
-        reports[node].get("peersSummary") == f"{others}/{others}"
-        and len(world.cluster.node_exec(node, *question).splitlines()) == others
-        for node in world.cluster.nodes
-    )
+# --- BGP speakers ----------------------------------------------------------------------------------------------------
 
 
 def test_bgp_speakers_killed_keep_their_routes(world: World) -> None:
@@ -176,36 +125,18 @@ def test_bgp_speakers_killed_keep_their_routes(world: World) -> None:
     assert monitor.withdrawn() == []
 
 
-def test_the_route_monitor_sees_what_leaves(world: World) -> None:
-    """The positive control of the test above."""
-    node = world.nodes["web"]
-    with RouteMonitor(world) as monitor:
-        world.cluster.wait_for(
-            "a route's coming and going to be seen", lambda: come_and_go(world, node, monitor), timeout=PATIENCE
-        )
-
-
-def come_and_go(world: World, node: str, monitor: RouteMonitor) -> bool:
-    route = ("192.0.2.0/24", "dev", "lo", "proto", ROUTE_PROTOCOL)
-    world.cluster.node_exec(node, "ip", "route", "replace", *route)
-    world.cluster.node_exec(node, "sh", "-c", f"ip route del {' '.join(route)} || true")
-    return any("192.0.2.0/24" in line for line in monitor.withdrawn())
-
-
 # --- the leader -------------------------------------------------------------------------------------------------------
 
 
 def many(count: int, batch: str) -> list[dict[str, Any]]:
     """Policies of web that allow what never comes."""
-    return [
-        policy(
-            f"{batch}-{number}",
-            {"app": "web"},
-            policyTypes=["Ingress"],
-            ingress=[{"from": [{"ipBlock": {"cidr": f"192.0.2.{number % 256}/32"}}], "ports": [{"port": 1 + number}]}],
-        )
-        for number in range(count)
-    ]
+    made = []
+    for number in range(count):
+        allowed = {"from": [{"ipBlock": {"cidr": f"192.0.2.{number % 256}/32"}}], "ports": [{"port": 1 + number}]}
+        one = policy(f"{batch}-{number}", {"app": "web"}, policyTypes=["Ingress"], ingress=[allowed])
+        one["metadata"]["labels"] = {"batch": batch}
+        made.append(one)
+    return made
 
 
 @contextmanager
@@ -230,10 +161,9 @@ def being_created(world: World, policies: list[dict[str, Any]]) -> Iterator[thre
 
 
 def delete_policies(world: World, batch: str) -> None:
-    names = world.cluster.kubectl("-n", NAMESPACE, "get", "networkpolicies", "-o", "name").split()
-    chosen = [name for name in names if f"/{batch}-" in name]
-    if chosen:
-        world.cluster.kubectl("-n", NAMESPACE, "delete", "--wait=false", *chosen, timeout=240)
+    """All of a batch, in one request."""
+    path = f"/apis/networking.k8s.io/v1/namespaces/{NAMESPACE}/networkpolicies?labelSelector=batch%3D{batch}"
+    world.cluster.kubectl("delete", "--raw", path)
 
 
 def programs(batch: str) -> str:
@@ -334,7 +264,6 @@ def gave_up(world: World, pod: str) -> bool:
 
 # --- the API server ---------------------------------------------------------------------------------------------------
 
-STUBBORN = "trap 'echo > /tmp/asked' TERM; while :; do /bin/busybox sleep 0.1; done"
 GRACE = 6
 
 
@@ -342,7 +271,7 @@ def test_a_pod_is_deleted_while_api_server_and_operator_are_away(world: World) -
     """The kubelet has been told to delete a pod and is waiting for its process when everything else goes away: its DEL
     must work all the same, so must another, by hand; then all is told, and the address goes back."""
     node = world.nodes["web"]
-    leaving = Leaving(world, node)
+    leaving = Leaving(world, node, GRACE)
     with world.under_fire():
         world.cluster.kubectl("-n", NAMESPACE, "delete", "pod", "leaving", "--wait=false", f"--grace-period={GRACE}")
         world.cluster.wait_for("the kubelet to have asked the pod to end", leaving.was_asked, timeout=PATIENCE)
@@ -376,61 +305,6 @@ def everything_away(world: World) -> Iterator[None]:
             os.kill(pid, signal.SIGCONT)
 
 
-class Leaving:
-    """A pod that takes its time to end, and what a node's kernel has of it."""
-
-    def __init__(self, world: World, node: str) -> None:
-        self._cluster, self._node = world.cluster, node
-        world.cluster.run_pod(
-            "leaving", node=node, namespace=NAMESPACE, container={"command": ["/bin/sh", "-c", STUBBORN]},
-            terminationGracePeriodSeconds=GRACE,
-        )  # fmt: skip
-        place = world.place("leaving")
-        self.address = place.address
-        os.close(place.namespace)
-        self._root = Path(f"/proc/{processes(world.uid('leaving'), 'asked')[0]}/root")
-        self.interface = self._on_node("ip", "-o", "route", "get", place.address).split(" dev ")[1].split()[0]
-        self.container = world.cluster.wait_for("its allocation to be known", self._container_id, timeout=30)
-
-    def _on_node(self, *words: str, stdin: str | None = None) -> str:
-        return self._cluster.node_exec(self._node, *words, stdin=stdin)
-
-    def _allocations(self) -> list[dict[str, Any]]:
-        blocks = self._cluster.kubectl.items("ipamblocks.manx.dev")
-        return [given for block in blocks for given in block.get("status", {}).get("allocations", [])]
-
-    def _container_id(self) -> str:
-        return next((str(given["containerID"]) for given in self._allocations() if given["name"] == "leaving"), "")
-
-    def was_asked(self) -> bool:
-        return (self._root / "tmp/asked").exists()
-
-    def is_there(self) -> bool:
-        return self.interface in self._on_node("ip", "-o", "link")
-
-    def in_sets(self) -> bool:
-        return f"{self.address}" in self._on_node("sh", "-c", f"ipset save | grep -wF '{self.address}' || true")
-
-    def delete_by_hand(self) -> str:
-        """What the runtime would do again: DEL of the same sandbox. Returns the executable's output."""
-        text = self._on_node("sh", "-c", "cat $(ls /etc/cni/net.d/*.conflist | head -1)")
-        listed = json.loads(text)
-        plugin = next(p for p in listed["plugins"] if p["type"] == "manx")
-        config = json.dumps({**plugin, "name": listed["name"], "cniVersion": listed["cniVersion"]})
-        environment = (
-            "CNI_COMMAND=DEL", f"CNI_CONTAINERID={self.container}", "CNI_NETNS=", "CNI_IFNAME=eth0",
-            "CNI_PATH=/opt/cni/bin", f"CNI_ARGS=K8S_POD_NAMESPACE={NAMESPACE};K8S_POD_NAME=leaving",
-        )  # fmt: skip
-        return self._on_node("env", *environment, "/opt/cni/bin/manx", stdin=config)
-
-    def is_gone(self) -> bool:
-        names = self._cluster.kubectl("-n", NAMESPACE, "get", "pods", "-o", "name").split()
-        return "pod/leaving" not in names
-
-    def is_allocated(self) -> bool:
-        return any(given["containerID"] == self.container for given in self._allocations())
-
-
 # --- policy changes ---------------------------------------------------------------------------------------------------
 
 
@@ -457,3 +331,20 @@ def change_policy(world: World, turn: int) -> None:
         world.cluster.apply(policy("extra", {"app": "web"}, policyTypes=["Ingress"], ingress=[{"from": nets}]))
     caged = [{"to": nets}]
     world.cluster.apply(policy("caged", {"caged": "yes"}, policyTypes=["Egress"], egress=caged))
+
+
+# --- alterations by hand ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("alteration", ALTERATIONS, ids=lambda alteration: alteration.what)
+def test_what_is_altered_by_hand_is_back_within_ten_seconds_and_reported(world: World, alteration: Alteration) -> None:
+    kernel = Kernel(world)
+    names, before, (count, _) = kernel.names(), kernel.state(), kernel.drift()
+    kernel.run(alteration.text(names))
+    world.cluster.wait_for(f"{alteration.what} to be undone", lambda: kernel.state() == before, timeout=10)
+
+    def reported() -> bool:
+        now, last = kernel.drift()
+        return now > count and alteration.word(names) in last
+
+    world.cluster.wait_for(f"{alteration.what} to be reported", reported, timeout=PATIENCE)

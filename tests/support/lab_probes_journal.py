@@ -55,18 +55,20 @@ class Journal:
     def __init__(self, kubectl: Kubectl) -> None:
         self._kubectl = kubectl
         self._lock = threading.Lock()
-        self._processes: list[subprocess.Popen[str]] = []
+        self._over = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._processes: dict[str, subprocess.Popen[str]] = {}
+        self.broken: list[str] = []
+        """Why changes may have been missed, so that the journal says nothing."""
         self.objects: dict[Key, dict[str, Any]] = {}
         self.changes: list[Change] = []
 
     def __enter__(self) -> Journal:
         for kind in KINDS:
             version = self._listed(kind)
-            path = f"{GROUP}/{kind}?watch=true&timeoutSeconds=3600&resourceVersion={version}"
-            words = [str(binaries.path_of("kubectl")), "get", "--raw", path]
-            process = subprocess.Popen(words, env=self._kubectl.env, stdout=subprocess.PIPE, text=True)
-            self._processes.append(process)
-            threading.Thread(target=self._read, args=(kind, process), daemon=True).start()
+            thread = threading.Thread(target=self._follow, args=(kind, version), daemon=True)
+            self._threads.append(thread)
+            thread.start()
         return self
 
     def _listed(self, kind: str) -> str:
@@ -74,27 +76,46 @@ class Journal:
         self.objects.update({(kind, item["metadata"]["name"]): item for item in found["items"]})
         return str(found["metadata"]["resourceVersion"])
 
-    def _read(self, kind: str, process: subprocess.Popen[str]) -> None:
-        assert process.stdout is not None
-        for line in process.stdout:
-            event = json.loads(line)
-            obj, type_ = event["object"], event["type"]
-            key = (kind, obj["metadata"]["name"])
-            with self._lock:
-                before = self.objects.pop(key, None)
-                if type_ != "DELETED":
-                    self.objects[key] = obj
-                self.changes.append(Change(type_, key, before, obj))
+    def _follow(self, kind: str, version: str) -> None:
+        """One watch after another, each from where the one before ended: the API server ends those that it finds slow
+        to read, which loses nothing."""
+        while not self._over.is_set():
+            path = f"{GROUP}/{kind}?watch=true&timeoutSeconds=3600&resourceVersion={version}"
+            words = [str(binaries.path_of("kubectl")), "get", "--raw", path]
+            process = subprocess.Popen(words, env=self._kubectl.env, stdout=subprocess.PIPE, text=True)
+            self._processes[kind] = process
+            assert process.stdout is not None
+            for line in process.stdout:
+                version = self._heard(kind, json.loads(line))
+            process.wait()
+
+    def _heard(self, kind: str, event: dict[str, Any]) -> str:
+        """The resourceVersion to go on from."""
+        obj, type_ = event["object"], event["type"]
+        if type_ == "ERROR":
+            self.broken.append(f"{kind}: {obj.get('message')}")
+            self._over.set()
+            return ""
+        key = (kind, obj["metadata"]["name"])
+        with self._lock:
+            before = self.objects.pop(key, None)
+            if type_ != "DELETED":
+                self.objects[key] = obj
+            self.changes.append(Change(type_, key, before, obj))
+        return str(obj["metadata"]["resourceVersion"])
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for process in self._processes:
+        self._over.set()
+        for process in list(self._processes.values()):
             process.kill()
-            process.wait()
+        for thread in self._threads:
+            thread.join(timeout=5)
 
     def caught_up(self) -> bool:
         """Whether all that is at the API server now has been heard."""
+        assert not self.broken, f"the journal is not complete: {self.broken}"
         return all(self._has(kind) for kind in KINDS)
 
     def _has(self, kind: str) -> bool:
