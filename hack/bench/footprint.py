@@ -26,7 +26,7 @@ ROLES = {
     "manx_agent": "agent",
 }
 """Words of a command line → what it is; the first that fits counts."""
-FLOOR = "a Python that has imported asyncio, and sleeps"
+FLOOR = "a bare Python that sleeps"
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,8 @@ def usage(pid: int) -> Usage:
 @contextmanager
 def sleeper() -> Iterator[int]:
     """The pid of a Python that does nothing."""
-    script = "import asyncio; print(flush=True); asyncio.run(asyncio.sleep(86400))"
-    with subprocess.Popen((sys.executable, "-c", script), stdout=subprocess.PIPE) as process:
+    script = "import time; print(flush=True); time.sleep(86400)"
+    with subprocess.Popen((sys.executable, "-I", "-c", script), stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
         try:
