@@ -200,14 +200,14 @@ class Blocks:
         pools = [_pool(rule) for rule in self._world.usable().values() if _serves(rule, node)]
         uses, waiting = self._uses(name), self._world.waiting(name)
         addresses = pools[0].block_addresses if pools else 64
-        self._memory.problems.pop(name, None)
+        before = self._memory.problems.pop(name, "")
         self._memory.exhausted.pop(name, None)
         taken: list[Taken] = []
         while need.missing(uses, waiting, addresses):
             taken = taken or [Taken(pool, self._all_cidrs()) for pool in pools]
             found = self._choose(name, taken)
             if found is None:
-                self._full(name, taken)
+                self._full(name, taken, before)
                 return
             pool, block = found
             self._memory.planned[block_name(block)] = self._new(pool, block, node)
@@ -228,10 +228,11 @@ class Blocks:
             epoch=0, cidr=str(block), pool=pool.name, node=node.metadata.name, node_uid=node.metadata.uid
         )
 
-    def _full(self, node: str, taken: Collection[Taken]) -> None:
+    def _full(self, node: str, taken: Collection[Taken], before: str) -> None:
+        """`before`: the problem that the node had so far, which was told already."""
         full = [f"IPPool {one.pool.name} ({one.pool.cidr}): all {one.pool.blocks} blocks are in use" for one in taken]
         problem = "; ".join(full) or "no valid and enabled IPPool serves this node"
-        if self._memory.problems.get(node) != problem:
+        if before != problem:
             log.warning("node %s cannot have another block: %s", node, problem)
         self._memory.problems[node] = problem
         self._memory.exhausted[node] = frozenset(one.pool.name for one in taken)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ipaddress import IPv4Network
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -58,6 +59,17 @@ def test_a_full_pool_is_told_and_the_next_serves() -> None:
     assert world.there(without)
     assert world.blocks.problem(without) == ""
     assert world.blocks.exhausted() == frozenset()
+
+
+def test_what_does_not_change_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    world = Planning(pool_rule("a", "10.1.0.0/32", selector="has(rack)"))
+    world.add_node("x")
+    for _ in range(3):
+        world.blocks.touch_all()
+        world.step()
+    assert [record.message for record in caplog.records] == [
+        "node x cannot have another block: no valid and enabled IPPool serves this node"
+    ]
 
 
 def test_only_a_pool_that_selects_the_node_serves_it() -> None:
