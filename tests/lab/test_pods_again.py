@@ -119,5 +119,6 @@ def test_a_job_that_is_done_has_no_address(cluster: Cluster, ends: dict[str, End
         blocks = cluster.kubectl.items("ipamblocks.manx.dev")
         return not any(f["address"] == address for b in blocks for f in b["status"].get("freed", []))
 
-    cluster.wait_for("its address to be free for others", forgotten)
+    # An operator that has just become the leader gives none again for two minutes.
+    cluster.wait_for("its address to be free for others", forgotten, timeout=300)
     assert cluster.kubectl.json("-n", NAMESPACE, "get", "pod", name)["status"]["phase"] == "Succeeded"

@@ -7,7 +7,7 @@ from __future__ import annotations
 import itertools
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import pytest
@@ -177,15 +177,24 @@ def test_behind_a_host_port_a_pod_sees_who_asks(ends: dict[str, End]) -> None:
 
 
 def test_a_host_port_goes_with_its_pod_and_comes_with_the_next(cluster: Cluster, ends: dict[str, End]) -> None:
-    """TCP and UDP: a stale connection of UDP must not keep its way to where nobody is."""
+    """TCP and UDP: a stale connection of UDP must not keep its way to where nobody is. (A pod with no grace period is
+    gone from the API before kubelet has ended it.)"""
     address, port, outside = ends["node 1"].address, HOST_PORT + 10, ends["outside"]
     for name in ("first", "second"):
         run_server(cluster, name, 1, app=name, host_port=port)
         cluster.wait_pod(name, namespace=NAMESPACE, timeout=120)
         reaches(cluster, outside, (address, port), (address, port + 1), name)
         cluster.kubectl("-n", NAMESPACE, "delete", "pod", name, timeout=120)
-    with pytest.raises(Unanswered):
-        outside.get((address, port))
+    cluster.wait_for("nobody to answer over TCP", lambda: unanswered(lambda: outside.get((address, port))))
+    cluster.wait_for("nobody to answer over UDP", lambda: unanswered(lambda: outside.ask((address, port + 1))))
+
+
+def unanswered(ask: Callable[[], str]) -> bool:
+    try:
+        ask()
+    except Unanswered:
+        return True
+    return False
 
 
 # --- DNS --------------------------------------------------------------------------------------------------------------
