@@ -136,9 +136,7 @@ class Operator:
         announcer = Announcer(client, recorder, inputs, term)
         ready = self._synced_at + self._settings.forget_settle
         services = await wiring.service_networks(client)
-        control = Control(
-            client, inputs, term, self._settings, announcer, limit=limit, ready=ready, services=services
-        )
+        control = Control(client, inputs, term, self._settings, announcer, limit=limit, ready=ready, services=services)
         users = wiring.parts(client, inputs, recorder, term, control.activate)
         control.users_changed = users.installer.trigger  # whether or not kopf hears of it
         loop = asyncio.get_running_loop()
