@@ -38,8 +38,10 @@ class Figure:
 
 
 def summary(samples: Sequence[float]) -> dict[str, Any]:
-    """Median, ninetieth percentile, highest, and the samples themselves in their order."""
+    """Lowest (on a machine that does other things, too, the best guess at a quiet one's), median, ninetieth percentile,
+    highest, and the samples themselves in their order."""
     return {
+        "lowest": min(samples),
         "median": statistics.median(samples),
         "p90": percentile(samples, 90),
         "highest": max(samples),
@@ -55,7 +57,7 @@ def percentile(samples: Sequence[float], share: int) -> float:
 
 def table(figures: Sequence[Figure]) -> str:
     """The figures as lines, each floor below what it is the floor of."""
-    head = f"{'':52} {'median':>9} {'p90':>9} {'highest':>9}            {'ratio':>6}"
+    head = f"{'':52} {'lowest':>9} {'median':>9} {'p90':>9} {'highest':>9} {'':11} {'ratio':>6}"
     return "\n".join([head, *(line for figure in figures for line in _lines(figure))])
 
 
@@ -68,7 +70,7 @@ def _lines(figure: Figure) -> list[str]:
 
 
 def _line(name: str, samples: Sequence[float], unit: str, ratio: str) -> str:
-    columns = (statistics.median(samples), percentile(samples, 90), max(samples))
+    columns = (min(samples), statistics.median(samples), percentile(samples, 90), max(samples))
     return f"{name:52} {' '.join(f'{value:9.2f}' for value in columns)} {unit:11} {ratio}".rstrip()
 
 

@@ -98,6 +98,7 @@ class Bench:
         self._kernels: list[NftEvents] = []
         self._informers: list[Informer[Any]] = []
         self._heard: dict[str, float] = {}
+        self._before: dict[Resource, frozenset[tuple[str, str]]] = {}
         self._changed = asyncio.Event()
         self._stack = AsyncExitStack()
 
@@ -112,6 +113,7 @@ class Bench:
             self._stack.callback(self._kernels[-1].close)
         for informer in self._informers:
             await informer.wait_synced()
+            self._before[informer.resource] = frozenset(informer.cache)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -147,11 +149,8 @@ class Bench:
                 await self._changed.wait()
 
     def _remains(self) -> bool:
-        """Whether anything is left that is only there for the policy's sake."""
-        program = f"knp.{NAMESPACE}.{POLICY}"
-        caches = {informer.resource: informer.cache for informer in self._informers}
-        classes = any(program in found.spec.policies for found in caches[POLICY_CLASSES].values())
-        return ("", program) in caches[POLICY_PROGRAMS] or classes
+        """Whether anything is left that was not there before the first policy."""
+        return any(informer.cache.keys() - self._before[informer.resource] for informer in self._informers)
 
     async def floors(self, rounds: int) -> list[float]:
         """Seconds of the bare programs, a number of times."""

@@ -31,9 +31,9 @@ def test_a_figure_beside_its_floor() -> None:
     figure = Figure("policy", "ms", (100.0, 300.0, 200.0), "bare", (10.0, 20.0, 30.0))
     assert figure.ratio == 10.0
     head, own, floor = table([figure]).splitlines()
-    assert head.split() == ["median", "p90", "highest", "ratio"]
-    assert own.split() == ["policy", "200.00", "300.00", "300.00", "ms", "10.0"]
-    assert floor.split() == ["floor:", "bare", "20.00", "30.00", "30.00", "ms"]
+    assert head.split() == ["lowest", "median", "p90", "highest", "ratio"]
+    assert own.split() == ["policy", "100.00", "200.00", "300.00", "300.00", "ms", "10.0"]
+    assert floor.split() == ["floor:", "bare", "10.00", "20.00", "30.00", "30.00", "ms"]
 
 
 @pytest.mark.parametrize("floor", [(), (0.0, 0.0)])
