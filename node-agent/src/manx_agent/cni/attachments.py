@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from manx_agent.cni.exclusion import together, uninterrupted
 from manx_agent.cni.protocol import (
@@ -42,6 +42,7 @@ from manx_agent.model import AgentError, EndpointAdmission, LocalEndpoint
 from manx_core.api.v1alpha1 import Allocation, NodeStateSpec
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 WITHDRAW_TIMEOUT = 5.0
 """Seconds that DEL waits for policy to let go of an endpoint whose interface is already gone."""
@@ -138,6 +139,9 @@ class Attachments:
     async def _attach(self, request: Request, pod: Pod, namespace: int, progress: Progress) -> dict[str, Any]:
         progress.waiting_for = lambda: f"the operator has not yet told this node of pod {pod}"
         await self._until_expected(pod)
+        return await self._while_expected(pod, self._wire(request, pod, namespace, progress))
+
+    async def _wire(self, request: Request, pod: Pod, namespace: int, progress: Progress) -> dict[str, Any]:
         progress.waiting_for = self._shortage
         address, mtu = await together(self._address(_allocation(request, pod)), self._mtu())
         endpoint = endpoint_of(_allocation(request, pod, address))
@@ -160,6 +164,19 @@ class Attachments:
                     await self._news.wait()
             except TimeoutError:
                 continue
+
+    async def _while_expected(self, pod: Pod, work: Coroutine[Any, Any, T]) -> T:
+        """The work's result. Raises AgentError as soon as the operator takes the pod back: it was deleted while it
+        started, and its policy would be waited for in vain."""
+        task = asyncio.create_task(work)
+        try:
+            while not (await asyncio.wait({task}, timeout=POLL))[0]:
+                if not self._admission.is_expected(pod.namespace, pod.name, pod.uid):
+                    raise AgentError("the operator has taken it off this node again: it was deleted, or has ended")
+            return task.result()
+        finally:
+            task.cancel()
+            await uninterrupted(asyncio.gather(task, return_exceptions=True))
 
     async def _address(self, wanted: Allocation) -> str:
         """Raises AgentError where there is none and the operator says that none will come by itself: the runtime tries

@@ -1,4 +1,6 @@
-"""ADD where there is no address: it waits for one that may come, and says soon that none will."""
+"""What ADD waits for, and what it does not go on waiting for: an address where the pools have none, a policy for a pod
+that was deleted meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -44,15 +46,32 @@ class NoKernel(Netlink):
         return 1500
 
 
-class Open:
-    """Policy that admits at once."""
+class Policy:
+    """Admits an expected pod at once, others never."""
 
-    async def admit(self, endpoint: LocalEndpoint) -> None: ...
+    def __init__(self) -> None:
+        self.expected = True
+        self.asked = asyncio.Event()
+        self.withdrawn: list[str] = []
 
-    async def withdraw(self, container_id: str) -> None: ...
+    async def admit(self, endpoint: LocalEndpoint) -> None:
+        self.asked.set()
+        if not self.expected:
+            await asyncio.Event().wait()
+
+    async def withdraw(self, container_id: str) -> None:
+        self.withdrawn.append(container_id)
 
     def is_expected(self, namespace: str, name: str, uid: str) -> bool:
-        return True
+        return self.expected
+
+
+class Fickle(Policy):
+    """The operator takes the pod back once its policy is asked for."""
+
+    async def admit(self, endpoint: LocalEndpoint) -> None:
+        self.expected = False
+        await super().admit(endpoint)
 
 
 @pytest.fixture(autouse=True)
@@ -73,7 +92,7 @@ async def ipam(tmp_path: Path) -> AsyncIterator[Ipam]:
 
 def attachments_of(ipam: Ipam, problem: str) -> Attachments:
     state = NodeStateSpec(epoch=1, ipam_problem=problem)
-    return Attachments(ipam, Open(), NoKernel(), lambda: state, lambda _: None)
+    return Attachments(ipam, Policy(), NoKernel(), lambda: state, lambda _: None)
 
 
 async def test_a_full_pool_is_an_error_that_says_so(ipam: Ipam) -> None:
@@ -98,3 +117,16 @@ async def test_with_nothing_to_come_the_whole_time_is_the_limit(ipam: Ipam) -> N
     request = msgspec.structs.replace(REQUEST, config=NetConf(timeout=0.1))
     with pytest.raises(CniError, match=r"gave up after 0\.1 s: no address: all 1 addresses"):
         await attachments_of(ipam, "").add(request, -1)
+
+
+async def test_a_pod_deleted_while_it_starts_is_given_up_and_leaves_nothing(ipam: Ipam) -> None:
+    ipam.set_blocks({NAME: block("10.0.0.0/32"), "10-0-0-1-32": block("10.0.0.1/32")})
+    policy = Fickle()
+    made = Attachments(ipam, policy, NoKernel(), lambda: NodeStateSpec(epoch=1), lambda _: None)
+    with pytest.raises(CniError, match="it was deleted, or has ended") as error:
+        await made.add(REQUEST, -1)
+    assert error.value.code == TRY_AGAIN
+    assert policy.asked.is_set()
+    assert policy.withdrawn == ["second"]
+    assert not made.endpoints
+    assert list(ipam.allocations()) == [("first", "eth0")]
