@@ -13,6 +13,7 @@ from typing import Any
 
 from generator import admission, rbac
 from generator.names import IMAGE, NAMESPACE, OPERATOR, labels, metadata
+from manx_kube.config import ENDPOINT_DIR
 
 _ALIVE = "/run/manx-operator/alive"
 _READY = "/run/manx-operator/ready"
@@ -90,7 +91,13 @@ def _pod() -> dict[str, Any]:
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "containers": [_container()],
-        "volumes": [{"name": "run", "emptyDir": {"medium": "Memory"}}, {"name": "tmp", "emptyDir": {}}],
+        "volumes": [
+            {"name": "run", "emptyDir": {"medium": "Memory"}},
+            {"name": "tmp", "emptyDir": {}},
+            # Where this ConfigMap (Calico's name for it) is there, the API server is reached by its own address instead
+            # of by the service's, so that nothing depends on kube-proxy.
+            {"name": "api-endpoint", "configMap": {"name": "kubernetes-services-endpoint", "optional": True}},
+        ],
     }
 
 
@@ -99,9 +106,6 @@ def _container() -> dict[str, Any]:
         "name": "operator",
         "image": IMAGE,
         "command": ["python3", "-m", "manx_operator"],
-        # Where this ConfigMap (Calico's name for it) is there, the API server is reached by its own address instead of
-        # by the service's, so that nothing depends on kube-proxy.
-        "envFrom": [{"configMapRef": {"name": "kubernetes-services-endpoint", "optional": True}}],
         "env": [
             # The image of the agents, unless the Installation names another registry.
             {"name": "MANX_IMAGE", "value": IMAGE},
@@ -123,7 +127,11 @@ def _container() -> dict[str, Any]:
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         },
-        "volumeMounts": [{"name": "run", "mountPath": "/run/manx-operator"}, {"name": "tmp", "mountPath": "/tmp"}],
+        "volumeMounts": [
+            {"name": "run", "mountPath": "/run/manx-operator"},
+            {"name": "tmp", "mountPath": "/tmp"},
+            {"name": "api-endpoint", "mountPath": str(ENDPOINT_DIR), "readOnly": True},
+        ],
     }
 
 

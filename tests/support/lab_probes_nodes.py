@@ -7,6 +7,7 @@ its chains and sets have.
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import re
@@ -63,14 +64,24 @@ class RouteMonitor:
         return [line for line in self.lines if "Deleted" in line and f"proto {ROUTE_PROTOCOL}" in line]
 
     def withdrawn(self) -> list[str]:
-        """Routes of Manx that left a kernel."""
-        return [line for line in self._withdrawn() if "192.0.2.0/24" not in line]
+        """Routes to this world's pods that left a kernel."""
+        return [line for line in self._withdrawn() if _leads_to_pods(self._world, line)]
 
 
 def kernel_routes(world: World) -> dict[str, list[str]]:
-    """Manx's routes on every node."""
+    """Manx's routes to this world's pods on every node."""
     show = ("ip", "-4", "route", "show", "proto", ROUTE_PROTOCOL)
-    return {node: sorted(world.cluster.node_exec(node, *show).splitlines()) for node in world.cluster.nodes}
+    return {
+        node: sorted(line for line in world.cluster.node_exec(node, *show).splitlines() if _leads_to_pods(world, line))
+        for node in world.cluster.nodes
+    }
+
+
+def _leads_to_pods(world: World, line: str) -> bool:
+    """Other blocks come and go for reasons of their own."""
+    found = re.search(r"\d+\.\d+\.\d+\.\d+/\d+", line)
+    pods = [ipaddress.ip_address(place.address) for place in world.places.values()]
+    return found is not None and any(pod in ipaddress.ip_network(found[0]) for pod in pods)
 
 
 def whole_mesh(world: World) -> bool:

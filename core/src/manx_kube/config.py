@@ -16,7 +16,7 @@ import os
 import ssl
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,23 @@ from typing import Any
 from manx_kube.errors import ConfigError
 
 SERVICE_ACCOUNT_DIR = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+ENDPOINT_DIR = Path("/etc/manx/api-endpoint")
+"""Where our pods have the ConfigMap `kubernetes-services-endpoint`, if there is one."""
 TOKEN_MAX_AGE = 60.0
+
+
+def adopt_endpoint(env: MutableMapping[str, str] | None = None, directory: Path = ENDPOINT_DIR) -> None:
+    """Puts the API server's address that a user gave us into the environment, before the service's that the kubelet put
+    there. Into the environment, because libraries look for it there. Raises ConfigError for a file that cannot be read.
+
+    Why files and not the kubelet's `envFrom`: a container whose environment comes from a ConfigMap cannot be started
+    while the API server is away (the kubelet asks for it anew), and that is when a killed agent is needed.
+    """
+    env = os.environ if env is None else env
+    for name in ("KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"):
+        path = directory / name
+        if path.exists() and (text := _read(path).decode(errors="replace").strip()):
+            env[name] = text
 
 
 @dataclass(frozen=True, slots=True)

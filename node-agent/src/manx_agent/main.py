@@ -19,7 +19,7 @@ from manx_agent.cni.install import Places, places_from
 from manx_agent.config import Config, config_from
 from manx_agent.model import AgentError
 from manx_kube.client import KubeClient
-from manx_kube.config import ApiConfig
+from manx_kube.config import ApiConfig, adopt_endpoint
 from manx_kube.errors import ConfigError as ApiConfigError
 
 log = logging.getLogger("manx_agent")
@@ -30,6 +30,7 @@ def main() -> int:
     try:
         config = config_from(os.environ)
         places = places_from(os.environ, config.cni_socket)
+        adopt_endpoint()
         api = ApiConfig.load()
     except (AgentError, ApiConfigError) as error:
         print(f"manx-agent: {error}", file=sys.stderr)

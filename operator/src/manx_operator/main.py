@@ -21,7 +21,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from manx_kube.client import KubeClient
-from manx_kube.config import ApiConfig
+from manx_kube.config import ApiConfig, adopt_endpoint
 from manx_kube.errors import ConfigError
 from manx_kube.events import EventRecorder
 from manx_kube.lease import LeaseElector, LeaseLost, Term
@@ -50,6 +50,7 @@ def main() -> int:
     try:
         settings = from_env()
         logs.set_up(settings.log_level)
+        adopt_endpoint()
         config = ApiConfig.load()
     except ConfigError as error:
         print(f"manx-operator: {error}", file=sys.stderr)

@@ -107,8 +107,16 @@ def test_every_right_and_mount_is_justified_in_writing() -> None:
     for capability in (*AGENT_CAPABILITIES, *BGP_CAPABILITIES):
         assert f"`{capability}`" in text
     for volume in pod()["volumes"]:
-        path = volume["hostPath"]["path"] if "hostPath" in volume else "/tmp"
-        assert f"`{path}`" in text
+        where = volume["hostPath"]["path"] if "hostPath" in volume else volume.get("configMap", {}).get("name", "/tmp")
+        assert f"`{where}`" in text
+
+
+@pytest.mark.parametrize("name", ["agent", "bgp"])
+def test_no_container_needs_the_api_server_to_be_started_again(name: str) -> None:
+    """The kubelet reads ConfigMaps and Secrets of an environment anew at every start of a container."""
+    assert "envFrom" not in container(name)
+    kinds = {kind for entry in container(name)["env"] for kind in entry.get("valueFrom", {})}
+    assert kinds <= {"fieldRef"}
 
 
 def test_the_manifests_and_the_installer_mean_the_same_names() -> None:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab import pki
-from manx_kube.config import TOKEN_MAX_AGE, ApiConfig, TokenSource
+from manx_kube.config import TOKEN_MAX_AGE, ApiConfig, TokenSource, adopt_endpoint
 from manx_kube.errors import ConfigError
 
 
@@ -58,6 +58,19 @@ def test_in_cluster(tmp_path: Path, host: str, server: str) -> None:
 def test_in_cluster_without_a_token_says_which_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"token is missing"):
         ApiConfig.in_cluster({"KUBERNETES_SERVICE_HOST": "h"}, tmp_path)
+
+
+def test_a_mounted_address_goes_before_the_services(tmp_path: Path) -> None:
+    env = {"KUBERNETES_SERVICE_HOST": "10.96.0.1", "KUBERNETES_SERVICE_PORT": "443", "OTHER": "stays"}
+    adopt_endpoint(env, tmp_path / "nothing mounted")
+    assert env["KUBERNETES_SERVICE_HOST"] == "10.96.0.1"
+    (tmp_path / "KUBERNETES_SERVICE_HOST").write_text("192.0.2.10\n")
+    adopt_endpoint(env, tmp_path)
+    assert (env["KUBERNETES_SERVICE_HOST"], env["KUBERNETES_SERVICE_PORT"]) == ("192.0.2.10", "443")
+    (tmp_path / "KUBERNETES_SERVICE_PORT").write_text("6443")
+    adopt_endpoint(env, tmp_path)
+    assert ApiConfig.load(env, service_account(tmp_path)).server == "https://192.0.2.10:6443"
+    assert env["OTHER"] == "stays"
 
 
 def test_kubeconfig_comes_first(tmp_path: Path) -> None:

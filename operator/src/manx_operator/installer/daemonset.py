@@ -14,6 +14,7 @@ from typing import Any
 
 from manx_core.api.installation import Installation, InstallationSpec, UpdateStrategy
 from manx_core.api.installation_settings import bgp_enabled, host_ports_enabled
+from manx_kube.config import ENDPOINT_DIR
 from manx_operator.installer.image import image_for
 from manx_operator.installer.names import AGENT, AGENT_LABELS, INSTALLATION_UID, NAMESPACE, OWN_LABELS, RENDERED
 
@@ -72,7 +73,10 @@ def _pod(installation: Installation, own_image: str) -> dict[str, Any]:
         "containers": [_agent(installation, image), *speaker],
         "volumes": [_volume(name, path, kind) for name, path, kind, _ in _mounts(spec)],
     }
-    pod["volumes"].append({"name": "tmp", "emptyDir": {}})
+    # The ConfigMap's name is Calico's. A volume, because nothing else of it lets a container start while the API server
+    # is away (`manx_kube.config.adopt_endpoint`).
+    endpoint = {"name": "kubernetes-services-endpoint", "optional": True}
+    pod["volumes"] += [{"name": "tmp", "emptyDir": {}}, {"name": "api-endpoint", "configMap": endpoint}]
     if spec.image_pull_secrets:
         pod["imagePullSecrets"] = [{"name": secret.name} for secret in spec.image_pull_secrets]
     return pod
@@ -84,8 +88,6 @@ def _agent(installation: Installation, image: str) -> dict[str, Any]:
         "name": "agent",
         "image": image,
         "command": ["python3", "-m", "manx_agent"],
-        # Where the API server is reached by its own address, see the operator's Deployment.
-        "envFrom": [{"configMapRef": {"name": "kubernetes-services-endpoint", "optional": True}}],
         "env": [
             _from_field("NODE_NAME", "spec.nodeName"),
             _from_field("POD_NAME", "metadata.name"),
@@ -98,7 +100,11 @@ def _agent(installation: Installation, image: str) -> dict[str, Any]:
         "readinessProbe": _probe("/readyz", delay=1, failures=2),
         "resources": {"requests": {"cpu": "100m", "memory": "96Mi"}},
         "securityContext": _security(AGENT_CAPABILITIES),
-        "volumeMounts": [*mounts, {"name": "tmp", "mountPath": "/tmp"}],
+        "volumeMounts": [
+            *mounts,
+            _mount("tmp", "/tmp"),
+            _mount("api-endpoint", str(ENDPOINT_DIR)) | {"readOnly": True},
+        ],
     }
 
 
