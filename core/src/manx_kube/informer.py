@@ -181,7 +181,7 @@ class Informer(Generic[T]):
         while True:
             delay = 0.0
             try:
-                if self._lists_done < self._lists_wanted:
+                while self._lists_done < self._lists_wanted:  # another may have been asked for during the first
                     await self._relist()
                 await self._interruptible(self._watch())
             except KubeError as error:

@@ -385,6 +385,23 @@ async def test_reach_consistent_survives_an_outage() -> None:
         assert w.agrees()
 
 
+async def test_a_list_asked_for_while_another_is_under_way_follows_it() -> None:
+    """The one under way may have been begun before what the caller must see; a watch in between could last for ever."""
+    async with watching(page_size=1) as w:
+        await _write_unheard(w)
+        later: list[asyncio.Task[None]] = []
+
+        def between_pages(request: Request) -> None:
+            if not later:
+                later.append(asyncio.create_task(w.informer.reach_consistent()))
+
+        w.api.before_page, w.api.slow = between_pages, 0.2
+        async with asyncio.timeout(LIMIT):
+            await w.informer.reach_consistent()
+            await later[0]
+        assert w.agrees()
+
+
 async def test_two_callers_share_one_list() -> None:
     async with watching(page_size=0) as w:
         await _write_unheard(w)
