@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from generator.names import AGENT_USER, OPERATOR_USER, metadata
+from generator.names import AGENT_USER, NAMESPACE, OPERATOR, OPERATOR_USER, metadata
 from generator.rbac import SPECS
 
 _API = "admissionregistration.k8s.io/v1"
@@ -23,18 +23,23 @@ def objects() -> list[dict[str, Any]]:
     return [
         *_policy("agents.manx.dev", _agents()),
         *_policy("epoch.manx.dev", _epoch()),
-        *_policy("ippool-in-use.manx.dev", _in_use(), of_all=True),
-        *_policy("ippool-overlaps-ippool.manx.dev", _overlaps_pool(), of_all=True),
-        *_policy("ippool-overlaps-services.manx.dev", _overlaps_services(), of_all=True),
-        *_policy("ippool-overlaps-nodes.manx.dev", _overlaps_nodes(), of_all=True),
+        *_policy("term.manx.dev", _term(), parameter=_LEASE),
+        *_policy("ippool-in-use.manx.dev", _in_use(), parameter=_ALL),
+        *_policy("ippool-overlaps-ippool.manx.dev", _overlaps_pool(), parameter=_ALL),
+        *_policy("ippool-overlaps-services.manx.dev", _overlaps_services(), parameter=_ALL),
+        *_policy("ippool-overlaps-nodes.manx.dev", _overlaps_nodes(), parameter=_ALL),
     ]
 
 
-def _policy(name: str, spec: dict[str, Any], *, of_all: bool = False) -> list[dict[str, Any]]:
-    """`of_all`: every object of the parameter's kind is a parameter; none at all is fine."""
+_ALL: dict[str, Any] = {"selector": {}}
+_LEASE: dict[str, Any] = {"name": OPERATOR, "namespace": NAMESPACE}
+
+
+def _policy(name: str, spec: dict[str, Any], *, parameter: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+    """`parameter`: which objects of the parameter's kind must each be satisfied; none at all is fine."""
     binding: dict[str, Any] = {"policyName": name, "validationActions": ["Deny"]}
-    if of_all:
-        binding["paramRef"] = {"selector": {}, "parameterNotFoundAction": "Allow"}
+    if parameter is not None:
+        binding["paramRef"] = {**parameter, "parameterNotFoundAction": "Allow"}
     return [
         {"apiVersion": _API, "kind": "ValidatingAdmissionPolicy", "metadata": metadata(name), "spec": spec},
         {"apiVersion": _API, "kind": "ValidatingAdmissionPolicyBinding", "metadata": metadata(name), "spec": binding},
@@ -88,6 +93,24 @@ def _epoch() -> dict[str, Any]:
                 "expression": "object.spec.epoch >= oldObject.spec.epoch",
                 "messageExpression": "'spec.epoch ' + string(object.spec.epoch) + ' is lower than the object\\'s ('"
                 " + string(oldObject.spec.epoch) + '): another leader has taken over'",
+                "reason": "Forbidden",
+            }
+        ],
+    }
+
+
+def _term() -> dict[str, Any]:
+    """What a leader had on its way when it was stopped may arrive after its successor has begun. An update is then
+    refused for the object's epoch or resourceVersion; for a creation only the Lease can tell."""
+    return {
+        "failurePolicy": "Fail",
+        "paramKind": {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease"},
+        "matchConstraints": _on("manx.dev", SPECS, ["CREATE"]),
+        "validations": [
+            {
+                "expression": "!has(params.spec.leaseTransitions) || object.spec.epoch > params.spec.leaseTransitions",
+                "messageExpression": "'spec.epoch ' + string(object.spec.epoch) + ' is over: Lease '"
+                " + params.metadata.name + ' is at ' + string(params.spec.leaseTransitions + 1)",
                 "reason": "Forbidden",
             }
         ],

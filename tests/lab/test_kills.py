@@ -245,6 +245,19 @@ def test_a_leader_stopped_for_a_minute_undoes_nothing(world: World) -> None:
         assert former.pid in processes(world.uid(former.pod, SYSTEM), OPERATOR), "it was killed, not just stopped"
 
 
+def test_a_creation_of_an_earlier_term_is_refused(world: World) -> None:
+    """What a leader that slept had on its way: here without the luck that the test above needs to meet it."""
+    lease = world.cluster.kubectl.json("-n", SYSTEM, "get", "lease", "manx-operator")
+    epoch = lease["spec"]["leaseTransitions"]
+    kind = {"apiVersion": "manx.dev/v1alpha1", "kind": "PolicyClass", "metadata": {"name": "pc-manx-kills"}}
+    try:
+        with pytest.raises(LabError, match=f"spec.epoch {epoch} is over: Lease manx-operator is at {epoch + 1}"):
+            world.cluster.apply({**kind, "spec": {"epoch": epoch}})
+        world.cluster.apply({**kind, "spec": {"epoch": epoch + 1}})  # by the same hand, so it is the epoch that matters
+    finally:
+        world.cluster.delete("policyclasses.manx.dev", "pc-manx-kills")
+
+
 def change_much(world: World, journal: Journal) -> None:
     """What a leader that slept would like to undo: half-written programs completed, then deleted; a label changed."""
     world.cluster.wait_for(

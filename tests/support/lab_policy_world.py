@@ -58,6 +58,8 @@ class World:
     members: dict[str, Member] = field(default_factory=dict)
     prober: Prober = field(default_factory=Prober)
     rounds: int = 0
+    _routed: list[dict[str, Any]] = field(default_factory=list)
+    """The blocks that the outside host has routes to: a later one has none to take away."""
 
     # --- making and ending it -----------------------------------------------------------------------------------------
 
@@ -96,8 +98,9 @@ class World:
         only = f"--udp-listen-addresses={OUTSIDE_ADDRESS}"
         for port, words in SERVERS.items():
             self.cluster.machines.spawn(FABRIC, f"{MARK}-{port}", [binaries.path_of("agnhost"), *words, only])
-        for block in self.cluster.kubectl.items("ipamblocks.manx.dev"):
-            self._route("replace", block["spec"])
+        self._routed = [block["spec"] for block in self.cluster.kubectl.items("ipamblocks.manx.dev")]
+        for block in self._routed:
+            self._route("replace", block)
         ports = tuple(itertools.product(PROTOCOLS, PORTS))
         self._add(Member(OUTSIDE, OUTSIDE_ADDRESS, ports), self.cluster.machines.holder(FABRIC))
 
@@ -126,8 +129,8 @@ class World:
         self.prober.close()
         self.cluster.delete("namespace", *REAL, "--wait=false")
         self._stop_outside()
-        for block in self.cluster.kubectl.items("ipamblocks.manx.dev"):
-            self._route("del", block["spec"])
+        for block in self._routed:
+            self._route("del", block)
 
     # --- what users do ------------------------------------------------------------------------------------------------
 

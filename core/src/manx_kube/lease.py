@@ -13,8 +13,10 @@ How two leaders are kept apart:
 2. A leader counts from when it sent the last successful renewal, and stops at the renew deadline, which is shorter than
    the lease duration: `Term.is_valid()` turns false by itself, whether or not any of our code has run in between (a
    process that was stopped and goes on). The time between is for requests already sent.
-3. Each term has an epoch, greater than any before it, which every write carries and admission compares. It is
-   leaseTransitions + 1, and more than `floor_epoch()`, so that a Lease deleted and made anew does not begin at 1.
+3. Each term has an epoch, greater than any before it, which every write carries and admission compares: an update's
+   with the object's, a creation's with the Lease's (what was about to be sent when its process was stopped is sent when
+   it goes on, whatever was asked before). It is leaseTransitions + 1, and more than `floor_epoch()`, so that a Lease
+   deleted and made anew does not begin at 1.
 4. A candidate that saw a live leader and finds the Lease deleted still waits as in 1; the leader makes it anew.
 Source: client-go tools/leaderelection, for the meaning of the fields.
 """
