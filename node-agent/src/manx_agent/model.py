@@ -14,7 +14,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from manx_core.api.v1alpha1 import BgpPeer, BgpSettings, MeshNodeSpec, PeerStatus, PolicyProgramSpec, PoolSettings
+from manx_core.api.v1alpha1 import (
+    BgpPeer,
+    BgpSettings,
+    ClassTier,
+    MeshNodeSpec,
+    PeerStatus,
+    PolicyProgramSpec,
+    PolicySettings,
+    PoolSettings,
+)
 
 Backend = Literal["nft", "legacy"]
 
@@ -33,8 +42,8 @@ class LocalEndpoint:
     container_id: str
     interface: str
     """The interface's name in the node's namespace: "mnx" and 11 hexadecimal digits."""
-    address: str
-    """The pod's IPv4 address."""
+    addresses: tuple[str, ...]
+    """The pod's addresses: at most one IPv4 and one IPv6, IPv4 first, spelt as the kernel spells them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +52,8 @@ class PolicyView:
 
     endpoints: Mapping[str, LocalEndpoint] = field(default_factory=dict)
     """By `container_id`: the pods' interfaces that exist here."""
-    classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """PolicyClass name → names of PolicyPrograms, in order."""
+    classes: Mapping[str, tuple[ClassTier, ...]] = field(default_factory=dict)
+    """PolicyClass name → its tiers, in order."""
     programs: Mapping[str, PolicyProgramSpec] = field(default_factory=dict)
     groups: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """Complete AddressGroups only: id → members as in `AddressGroupSpec.members`."""
@@ -53,6 +62,7 @@ class PolicyView:
     class_of: Mapping[tuple[str, str, str], str] = field(default_factory=dict)
     """(namespace, name, uid) → class; "open" for none; absent means closed."""
     pools: tuple[PoolSettings, ...] = ()
+    settings: PolicySettings = PolicySettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +74,7 @@ class Dirty:
     programs: frozenset[str] = frozenset()
     groups: frozenset[str] = frozenset()
     pools: bool = False
+    settings: bool = False
     everything: bool = False
 
 
@@ -102,13 +113,15 @@ class BgpView:
 
     node: str
     address: str = ""
-    """Our underlay IPv4 address; while empty there is no session."""
+    """Our underlay IPv4 address; while empty there is no session over IPv4."""
+    address6: str = ""
+    """The same of IPv6."""
     settings: BgpSettings = field(default_factory=BgpSettings)
     mesh: Mapping[str, MeshNodeSpec] = field(default_factory=dict)
     """By node name, this node excluded."""
     peers: tuple[BgpPeer, ...] = ()
     announced: frozenset[str] = frozenset()
-    """CIDRs of this node's blocks."""
+    """CIDRs of this node's blocks, of both families."""
 
 
 @dataclass(frozen=True, slots=True)

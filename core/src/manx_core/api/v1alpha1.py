@@ -75,6 +75,35 @@ class BgpPeer(KubeStruct, frozen=True, gc=False):
     port: int = 179
 
 
+class PolicySettings(KubeStruct, frozen=True, gc=False):
+    """How this node enforces policy: FelixConfiguration's fields (named there in the camel case of the same words)."""
+
+    default_endpoint_to_host_action: Literal["Accept", "Drop", "Return"] = "Accept"
+    """What becomes of a pod's packet to its own node that the pod's policies allow."""
+    chain_insert_mode: Literal["Insert", "Append"] = "Insert"
+    """Whether our rules stand first or last in the kernel's built-in chains."""
+    iptables_backend: Literal["Auto", "NFT", "Legacy"] = "Auto"
+    deny_action: Literal["Drop", "Reject"] = "Drop"
+    """iptablesFilterDenyAction: what becomes of a denied packet. What is undecided is always dropped."""
+    allow_action: Literal["Accept", "Return"] = "Accept"
+    """iptablesFilterAllowAction: whether an allowed packet leaves the table accepted or meets others' rules."""
+    mark_mask: int = 0xFFFF0000
+    """iptablesMarkMask: the bits of a packet's mark that are ours to use."""
+    log_prefix: str = "calico-packet"
+    """Of rules with action Log."""
+    log_denied: bool = False
+    """Whether every denied packet is logged, whatever its policies say."""
+    established: Literal["Keep", "Recheck"] = "Keep"
+    """What becomes of connections that were established when a policy began to deny them."""
+    refresh_interval: float = 0.0
+    """iptablesRefreshInterval and ipsetsRefreshInterval, the smaller one, in seconds: how often the kernel is compared
+    with what it should be. 0: as often as the agent does by itself."""
+    route_refresh_interval: float = 0.0
+    """In seconds, as above, of routes."""
+    nat_port_range: str = ""
+    """natPortRange: "1024:65535"; empty: the kernel's choice."""
+
+
 class NodeStateSpec(KubeStruct, frozen=True, gc=False):
     """Desired state of one node."""
 
@@ -82,12 +111,15 @@ class NodeStateSpec(KubeStruct, frozen=True, gc=False):
     node_uid: str = msgspec.field(default="", name="nodeUID")
     ipv4: str = ""
     """The node's underlay address, without a prefix length; empty while not known."""
+    ipv6: str = ""
+    """The same of IPv6; empty where the node takes no part in IPv6."""
     mtu: int = 0
     """Bytes for pods' interfaces; 0 takes the underlay interface's."""
     pools: tuple[PoolSettings, ...] = ()
     bgp: BgpSettings = BgpSettings()
     peers: tuple[BgpPeer, ...] = ()
     endpoints: tuple[Endpoint, ...] = ()
+    policy: PolicySettings = PolicySettings()
     ipam_problem: str = ""
     """Why the operator cannot give this node more addresses; the CNI error of a pod that gets none says it."""
 
@@ -102,13 +134,23 @@ class NodeState(KubeStruct, frozen=True, gc=False):
 # --- PolicyClass, PolicyProgram, AddressGroup: shared between the nodes that need them -----------------------------
 
 
+class ClassTier(KubeStruct, frozen=True, gc=False):
+    """The policies of one tier that apply to a class of pods."""
+
+    name: str
+    policies: tuple[str, ...]
+    """Names of PolicyPrograms, in the order of evaluation. Never empty."""
+    default_action: Literal["Deny", "Pass"] = "Deny"
+    """What becomes of a packet that no rule of these policies decides, in a direction in which one of them isolates."""
+
+
 class PolicyClassSpec(KubeStruct, frozen=True, gc=False):
-    """The policies that apply to a set of pods alike, in order. The policy types of the programs named say in which
-    directions the pods are isolated."""
+    """The policies that apply to a set of pods alike. The policy types of the programs named say in which directions the
+    pods are isolated. A packet that every tier passes is allowed."""
 
     epoch: int
-    policies: tuple[str, ...] = ()
-    """Names of PolicyPrograms, in the order of evaluation."""
+    tiers: tuple[ClassTier, ...] = ()
+    """In the order of evaluation."""
 
 
 class PolicyClass(KubeStruct, frozen=True, gc=False):
@@ -126,25 +168,57 @@ class PolicySource(KubeStruct, frozen=True, gc=False):
     namespace: str = ""
     uid: str = ""
     generation: int = 0
+    tier: str = "default"
+
+
+class RuleEnd(KubeStruct, frozen=True, gc=False):
+    """What one end of a packet must be like: all that is present must hold. Ports are that end's ports."""
+
+    groups: tuple[str, ...] = ()
+    """AddressGroups of type Addresses, each of which holds the end's address."""
+    not_groups: tuple[str, ...] = ()
+    """AddressGroups of type Addresses, none of which holds the end's address."""
+    nets: tuple[str, ...] = ()
+    """CIDRs, one of which holds the end's address. Empty: any. Only those of the packet's family count: where there are
+    none of that family, nothing matches."""
+    not_nets: tuple[str, ...] = ()
+    """CIDRs, none of which holds the end's address."""
+    ports: tuple[str, ...] = ()
+    """The end's port, "80" or "8000-8080"; with `port_groups`, any of either may match. Neither: any port."""
+    port_groups: tuple[str, ...] = ()
+    """AddressGroups of type AddressPorts: the end's (address, protocol, port) is in one of them."""
+    not_ports: tuple[str, ...] = ()
+    """None of these is the end's port."""
+    not_port_groups: tuple[str, ...] = ()
+    """The end's (address, protocol, port) is in none of these AddressGroups of type AddressPorts."""
+
+
+class IcmpMatch(KubeStruct, frozen=True, gc=False):
+    """An ICMP or ICMPv6 type, and a code of it."""
+
+    type: int
+    """0 to 255."""
+    code: int = -1
+    """0 to 255; -1: any."""
 
 
 class Rule(KubeStruct, frozen=True, gc=False):
-    """One compiled rule: all that is present must match. In ingress rules the peer is the packet's source, in egress
-    rules its destination; ports are always the packet's destination ports."""
+    """One compiled rule: all that is present must match. The subject is the endpoint that the policy applies to: the
+    packet's destination in ingress rules, its source in egress rules."""
 
-    action: Literal["Allow", "Deny"] = "Allow"
-    protocol: Literal["", "TCP", "UDP", "SCTP"] = ""
-    """Empty: any protocol."""
-    ports: tuple[str, ...] = ()
-    """Destination ports, "80" or "8000-8080"; with `port_group`, either may match. Neither: any port."""
-    port_group: str = ""
-    """An AddressGroup of type AddressPorts: the packet's (destination address, protocol, destination port) is in it."""
-    peer_group: str = ""
-    """An AddressGroup of type Addresses that holds the peer's address."""
-    nets: tuple[str, ...] = ()
-    """CIDRs, one of which holds the peer's address. Empty: any."""
-    not_nets: tuple[str, ...] = ()
-    """CIDRs, none of which holds the peer's address."""
+    action: Literal["Allow", "Deny", "Log", "Pass"] = "Allow"
+    """Log goes on with the next rule; Pass with the next tier."""
+    index: int = 0
+    """The position in the user's list of rules from which this one comes."""
+    ip_version: Literal[0, 4, 6] = 0
+    """0: both."""
+    protocol: str = ""
+    """TCP, UDP, SCTP, UDPLite, ICMP, ICMPv6, or a number from 1 to 255. Empty: any protocol."""
+    not_protocol: str = ""
+    icmp: IcmpMatch | None = None
+    not_icmp: IcmpMatch | None = None
+    peer: RuleEnd = RuleEnd()
+    subject: RuleEnd = RuleEnd()
 
 
 class PolicyProgramSpec(KubeStruct, frozen=True, gc=False):
@@ -156,6 +230,8 @@ class PolicyProgramSpec(KubeStruct, frozen=True, gc=False):
     """The directions in which this policy isolates the pods that it selects."""
     ingress: tuple[Rule, ...] = ()
     egress: tuple[Rule, ...] = ()
+    log_denied: bool = False
+    """Whether packets that this policy denies, by a rule or by selecting a pod that nothing allows, are logged."""
 
 
 class PolicyProgram(KubeStruct, frozen=True, gc=False):
@@ -177,7 +253,8 @@ class AddressGroupSpec(KubeStruct, frozen=True, gc=False):
     there (an emptied chunk stays, empty, until it is the last)."""
     type: Literal["Addresses", "AddressPorts"] = "Addresses"
     members: tuple[str, ...] = ()
-    """Addresses: "10.244.0.5". AddressPorts: "10.244.0.5,tcp:8080" (as ipset writes hash:ip,port members)."""
+    """Addresses: "10.244.0.5", "fd00::5" or a CIDR. AddressPorts: "10.244.0.5,tcp:8080" or "fd00::5,tcp:8080" (as ipset
+    writes hash:ip,port members). Both families in one group."""
     selector: str = ""
     """In chunk 0: what the group selects, for people."""
 
@@ -202,9 +279,11 @@ class MeshNodeSpec(KubeStruct, frozen=True, gc=False):
     ipv4_network: str = ""
     """The underlay subnet that holds it, as a CIDR; empty while not known."""
     ipv6: str = ""
+    """The same of IPv6; empty where the node takes no part in IPv6."""
+    ipv6_network: str = ""
     as_number: int = 64512
     blocks: tuple[str, ...] = ()
-    """The CIDRs that peers accept from this node."""
+    """The CIDRs that peers accept from this node, of both families."""
 
 
 class MeshNode(KubeStruct, frozen=True, gc=False):
