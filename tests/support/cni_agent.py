@@ -87,7 +87,7 @@ class PlayedPolicy:
             await asyncio.sleep(0.02)
         if (self._directory / "refuse").exists():
             raise AgentError("ipset restore failed")
-        self._note(f"admitted {endpoint.name} {endpoint.address}")
+        self._note(f"admitted {endpoint.name} {' '.join(endpoint.addresses)}")
         self._fate.at("after admit")
 
     async def withdraw(self, container_id: str) -> None:

@@ -69,7 +69,7 @@ def endpoint_of(allocation: Allocation) -> LocalEndpoint:
         uid=allocation.uid,
         container_id=allocation.container_id,
         interface=interface_name(allocation.container_id, allocation.interface),
-        address=allocation.address,
+        addresses=(allocation.address,),
     )
 
 
@@ -150,7 +150,7 @@ class Attachments:
         progress.waiting_for = lambda: "its policy is not in the kernel yet"
         await together(
             self._netlink.create(link, namespace),
-            self._netlink.flush_conntrack(endpoint.address),
+            self._netlink.flush_conntrack(endpoint.addresses[0]),
             self._admission.admit(endpoint),
         )
         progress.waiting_for = lambda: "its links are not up yet"
@@ -272,7 +272,7 @@ def _link(endpoint: LocalEndpoint, request: Request, mtu: int) -> PodLink:
     return PodLink(
         interface=endpoint.interface,
         pod_interface=request.if_name,
-        address=endpoint.address,
+        address=endpoint.addresses[0],
         pod_mac=mac_address(*request.key),
         mtu=mtu,
     )

@@ -99,7 +99,7 @@ class CniService:
         """Compare the kernel with what should be there, repair, and say what was found. Raises NetlinkError."""
         await self._hold_strangers()
         live = {
-            endpoint.interface: endpoint.address
+            endpoint.interface: endpoint.addresses[0]
             for key, endpoint in self._by_key().items()
             if not self._exclusion.is_busy(key)
         }
@@ -117,7 +117,7 @@ class CniService:
             if endpoint.interface in present:
                 self._attachments.found(endpoint)
             else:
-                log.warning("%s has no interface any more: its address %s is freed", endpoint.name, endpoint.address)
+                log.warning("%s has no interface any more: its address %s is freed", endpoint.name, allocation.address)
                 await self._ipam.free(key_of(allocation))
         await self._hold_strangers()
 
