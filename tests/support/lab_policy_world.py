@@ -27,6 +27,7 @@ from lab.settings import OUTSIDE_ADDRESS
 from lab_policy_netns import namespace_of, pid_in_pod
 from lab_policy_probe import Outcome, Probe, Prober, Source
 from manx_core import policy
+from manx_core.policy.verdict import verdict
 from manx_core.api.core_v1 import Namespace, NetworkPolicy, Node, Pod
 
 NAMESPACES, NAMES = ("x", "y", "z"), ("a", "b", "c")
@@ -185,9 +186,9 @@ class World:
         source, target = self.members[probe.source], self.members[probe.target]
         ends = []
         if source.key:
-            ends.append(policy.verdict(objects, source.key, target.address, probe.port, probe.protocol, "Egress"))
+            ends.append(verdict(objects, source.key, target.address, probe.port, probe.protocol, "Egress"))
         if target.key:
-            ends.append(policy.verdict(objects, target.key, source.address, probe.port, probe.protocol, "Ingress"))
+            ends.append(verdict(objects, target.key, source.address, probe.port, probe.protocol, "Ingress"))
         return all(end.allowed for end in ends)
 
     def settle(self, allows: str = "", denies: str = "", *, timeout: float = 90) -> None:

@@ -5,17 +5,33 @@ from __future__ import annotations
 import pytest
 
 from manx_core.api.core_v1 import LabelSelector, NetworkPolicy
-from manx_core.api.v1alpha1 import PolicySource, Rule
-from manx_core.policy import CompiledPolicy, GroupDef, InvalidPolicy, Scope, compile_network_policy, program_name
-from manx_core.selectors import parse_label_selector
+from manx_core.api.v1alpha1 import PolicySource, Rule, RuleEnd
+from manx_core.policy import (
+    CompiledPolicy,
+    GroupDef,
+    InvalidPolicy,
+    compile_network_policy,
+    kubernetes_pods,
+    program_name,
+)
+from manx_core.selectors import EVERYTHING, Selector, parse_label_selector
 from policy_cases import BROKEN, egress, ingress, peer, policy, requirement, select, to_port
 
 DB = select(app="db")
-OWN = Scope(parse_label_selector(DB), "web")
+OWN = kubernetes_pods(parse_label_selector(DB), "web")
 
 
-def scope(selector: LabelSelector, namespace: str = "", namespaces: LabelSelector | None = None) -> Scope:
-    return Scope(parse_label_selector(selector), namespace, parse_label_selector(namespaces) if namespaces else None)
+def scope(selector: LabelSelector, namespace: str = "", namespaces: LabelSelector | None = None) -> Selector:
+    where = parse_label_selector(namespaces) if namespaces else None
+    return kubernetes_pods(parse_label_selector(selector), namespace, where)
+
+
+def from_group(*definitions: GroupDef, **more: tuple[str, ...]) -> RuleEnd:
+    return RuleEnd(groups=tuple(definition.id for definition in definitions), **more)
+
+
+def port_of(*definitions: GroupDef, **more: tuple[str, ...]) -> RuleEnd:
+    return RuleEnd(port_groups=tuple(definition.id for definition in definitions), **more)
 
 
 def compiled(policy: NetworkPolicy) -> CompiledPolicy:
@@ -35,37 +51,40 @@ BOTH = scope(select(app="web"), namespaces=select(team="a"))
         pytest.param(ingress(), [Rule()], [], id="empty rule allows all"),
         pytest.param(
             ingress((peer(select(app="web")),)),
-            [Rule(peer_group=GroupDef(PEER_APP).id)],
+            [Rule(peer=from_group(GroupDef(PEER_APP)))],
             [GroupDef(PEER_APP)],
             id="podSelector means the policy's namespace",
         ),
         pytest.param(
             ingress((peer(namespaces=select(team="a")),)),
-            [Rule(peer_group=GroupDef(TEAM).id)],
+            [Rule(peer=from_group(GroupDef(TEAM)))],
             [GroupDef(TEAM)],
             id="namespaceSelector means all pods there",
         ),
         pytest.param(
             ingress((peer(select(app="web"), select(team="a")),)),
-            [Rule(peer_group=GroupDef(BOTH).id)],
+            [Rule(peer=from_group(GroupDef(BOTH)))],
             [GroupDef(BOTH)],
             id="both selectors together",
         ),
         pytest.param(
             ingress((peer(cidr="192.0.2.7/24"), peer(cidr="2001:db8::/32"), peer(cidr="192.0.2.0/24"))),
-            [Rule(nets=("192.0.2.0/24", "2001:db8::/32"))],
+            [Rule(peer=RuleEnd(nets=("192.0.2.0/24", "2001:db8::/32")))],
             [],
             id="ipBlocks share a rule, canonical and once",
         ),
         pytest.param(
             ingress((peer(cidr="10.0.0.0/8"), peer(cidr="192.0.2.0/24", except_=("192.0.2.1/32",)))),
-            [Rule(nets=("10.0.0.0/8",)), Rule(nets=("192.0.2.0/24",), not_nets=("192.0.2.1/32",))],
+            [
+                Rule(peer=RuleEnd(nets=("10.0.0.0/8",))),
+                Rule(peer=RuleEnd(nets=("192.0.2.0/24",), not_nets=("192.0.2.1/32",))),
+            ],
             [],
             id="except has a rule of its own",
         ),
         pytest.param(
             ingress((), to_port(443), to_port(80), to_port(80), to_port(8000, 8080), to_port(8080, 8090)),
-            [Rule(protocol="TCP", ports=("80", "443", "8000-8090"))],
+            [Rule(protocol="TCP", subject=RuleEnd(ports=("80", "443", "8000-8090")))],
             [],
             id="numbers of a protocol share a rule",
         ),
@@ -73,22 +92,26 @@ BOTH = scope(select(app="web"), namespaces=select(team="a"))
             ingress(
                 (), to_port(), to_port(80), to_port("http"), to_port(53, protocol="UDP"), to_port(9, protocol="SCTP")
             ),
-            [Rule(protocol="TCP"), Rule(protocol="UDP", ports=("53",)), Rule(protocol="SCTP", ports=("9",))],
+            [
+                Rule(protocol="TCP"),
+                Rule(protocol="UDP", subject=RuleEnd(ports=("53",))),
+                Rule(protocol="SCTP", subject=RuleEnd(ports=("9",))),
+            ],
             [],
             id="no port means all of the protocol",
         ),
         pytest.param(
             ingress((), to_port("http"), to_port("dns", protocol="UDP")),
             [
-                Rule(protocol="TCP", port_group=GroupDef(OWN, "http", "TCP").id),
-                Rule(protocol="UDP", port_group=GroupDef(OWN, "dns", "UDP").id),
+                Rule(protocol="TCP", subject=port_of(GroupDef(OWN, "http", "TCP"))),
+                Rule(protocol="UDP", subject=port_of(GroupDef(OWN, "dns", "UDP"))),
             ],
             [GroupDef(OWN, "http", "TCP"), GroupDef(OWN, "dns", "UDP")],
             id="a named port is that of the pods that the policy applies to",
         ),
         pytest.param(
             ingress((peer(select(app="web")), peer(select(app="web"))), to_port(80)),
-            [Rule(protocol="TCP", ports=("80",), peer_group=GroupDef(PEER_APP).id)],
+            [Rule(protocol="TCP", peer=from_group(GroupDef(PEER_APP)), subject=RuleEnd(ports=("80",)))],
             [GroupDef(PEER_APP)],
             id="equal peers once",
         ),
@@ -101,7 +124,7 @@ def test_ingress_rule(rule: object, rules: list[Rule], groups: list[GroupDef]) -
     assert result.egress == ()
 
 
-ANY_HTTP = GroupDef(Scope(), "http", "TCP")
+ANY_HTTP = GroupDef(kubernetes_pods(EVERYTHING), "http", "TCP")
 
 
 @pytest.mark.parametrize(
@@ -109,16 +132,16 @@ ANY_HTTP = GroupDef(Scope(), "http", "TCP")
     [
         pytest.param(
             egress((peer(select(app="web")),), to_port("http")),
-            [Rule(protocol="TCP", port_group=GroupDef(PEER_APP, "http", "TCP").id)],
+            [Rule(protocol="TCP", peer=port_of(GroupDef(PEER_APP, "http", "TCP")))],
             [GroupDef(PEER_APP, "http", "TCP")],
             id="a named port is the peers'; their port group says all",
         ),
         pytest.param(
-            egress((), to_port("http")), [Rule(protocol="TCP", port_group=ANY_HTTP.id)], [ANY_HTTP], id="of any pod"
+            egress((), to_port("http")), [Rule(protocol="TCP", peer=port_of(ANY_HTTP))], [ANY_HTTP], id="of any pod"
         ),
         pytest.param(
             egress((peer(cidr="10.0.0.0/8"),), to_port("http")),
-            [Rule(protocol="TCP", port_group=ANY_HTTP.id, nets=("10.0.0.0/8",))],
+            [Rule(protocol="TCP", peer=port_of(ANY_HTTP, nets=("10.0.0.0/8",)))],
             [ANY_HTTP],
             id="of any pod in the block",
         ),
@@ -151,7 +174,7 @@ def test_rules_of_a_type_that_is_not_declared_are_ignored() -> None:
 
 def test_a_rule_that_allows_all_makes_the_others_needless() -> None:
     result = compiled(policy("web", "p", rules=(ingress((peer(select(app="web")),)), ingress())))
-    assert (result.ingress, result.groups) == ((Rule(),), ())
+    assert (result.ingress, result.groups) == ((Rule(index=1),), ())
 
 
 def test_program_says_where_it_comes_from() -> None:
@@ -162,10 +185,13 @@ def test_program_says_where_it_comes_from() -> None:
 
 def test_long_names_are_cut_and_stay_apart() -> None:
     long = ["x" * 250 + "a", "x" * 250 + "b"]
-    names = {program_name("web", name) for name in long}
+    names = {program_name("knp", "web", name) for name in long}
     assert len(names) == 2
     assert all(len(name) <= 253 for name in names)
-    assert program_name("web", "a.b") == "knp.web.a.b"
+    assert program_name("knp", "web", "a.b") == "knp.web.a.b"
+
+
+DB_ITEMS = parse_label_selector(DB)
 
 
 def test_group_ids_follow_the_meaning() -> None:
@@ -174,10 +200,17 @@ def test_group_ids_follow_the_meaning() -> None:
         scope(LabelSelector(match_expressions=(requirement("app", "In", "web"),)), "web"),
     ]
     assert len({GroupDef(s).id for s in same}) == 1
-    others = [OWN, scope(DB, "east"), scope(DB, namespaces=LabelSelector()), scope(DB, namespaces=DB), scope(DB)]
+    others = [
+        OWN,
+        scope(DB, "east"),
+        scope(DB, namespaces=LabelSelector()),
+        scope(DB, namespaces=DB),
+        scope(DB),
+        DB_ITEMS,
+    ]
     ids = {GroupDef(s).id for s in others} | {GroupDef(OWN, "http", p).id for p in ("TCP", "UDP")}
-    assert len(ids) == 7
-    assert GroupDef(OWN, "http", "TCP").selector == "port http/TCP of pods app=db in namespace web"
+    assert len(ids) == 8
+    assert GroupDef(OWN, "http", "TCP").selector == "port http/TCP of :namespace=web,:orchestrator=k8s,app=db"
 
 
 @pytest.mark.parametrize(
@@ -233,10 +266,13 @@ def test_what_is_not_valid_closes_as_widely_as_it_may_have_meant() -> None:
     broken_types = compile_network_policy(policy("web", "p", DB, types=("Sideways",)))
     assert isinstance(broken_selector, InvalidPolicy)
     assert isinstance(broken_types, InvalidPolicy)
-    assert (broken_selector.closed.applies_to, broken_selector.closed.types) == (Scope(namespace="web"), ("Egress",))
+    assert (broken_selector.closed.applies_to, broken_selector.closed.types) == (
+        kubernetes_pods(EVERYTHING, "web"),
+        ("Egress",),
+    )
     assert (broken_types.closed.applies_to, broken_types.closed.types) == (OWN, ("Ingress", "Egress"))
 
 
 def test_octets_with_leading_zeros_are_decimal() -> None:
     result = compiled(policy("web", "p", rules=(ingress((peer(cidr="010.00.0.08/8"), peer(cidr="0.0.0.0/0"))),)))
-    assert result.ingress == (Rule(nets=("0.0.0.0/0", "10.0.0.0/8")),)
+    assert result.ingress == (Rule(peer=RuleEnd(nets=("0.0.0.0/0", "10.0.0.0/8"))),)

@@ -8,20 +8,22 @@ import pytest
 from hypothesis import given, settings
 
 from manx_core.api.core_v1 import LabelSelector, NetworkPolicy
+from manx_core.api.v1alpha1 import ClassTier
 from manx_core.policy import (
     Cluster,
     CompiledPolicy,
     Direction,
     Flow,
     GroupDef,
+    Groups,
     PodKey,
     compile_network_policy,
-    evaluate_compiled,
     is_endpoint,
-    item_labels,
     named_ports,
-    verdict,
+    pod_item,
 )
+from manx_core.policy.evaluate import evaluate
+from manx_core.policy.verdict import verdict
 from policy_cases import (
     BROKEN,
     NUMBERS,
@@ -172,12 +174,11 @@ def test_a_host_network_pod_is_its_node() -> None:
 
 def members(group: GroupDef, cluster: Cluster) -> frozenset[str]:
     """The plain resolution of a group."""
-    selector = group.scope.flat()
     found: set[str] = set()
     for key, item in cluster.pods.items():
         known = cluster.namespaces.get(key[0])
-        labels = item_labels(key[0], known.metadata.labels if known else None, item.metadata.labels)
-        if is_endpoint(item) and selector.matches(labels):
+        labels = pod_item(key[0], known.metadata.labels if known else None, item.metadata.labels)
+        if is_endpoint(item) and group.selects.matches(labels):
             found.update(group.members_of(cluster.addresses.get(key, ()), named_ports(item)))
     return frozenset(found)
 
@@ -189,12 +190,15 @@ class Compiled:
         self.cluster = cluster
         results = [compile_network_policy(declared) for _, declared in sorted(cluster.policies.items())]
         self.policies = [r if isinstance(r, CompiledPolicy) else r.closed for r in results]
-        self.groups = {g.id: members(g, cluster) for p in self.policies for g in p.groups}
+        self.programs = {p.name: p.program() for p in self.policies}
+        self.groups = Groups({g.id: members(g, cluster) for p in self.policies for g in p.groups})
 
     def allows(self, subject: PodKey, flow: Flow, direction: Direction) -> bool:
-        labels = item_labels(subject[0], None, self.cluster.pods[subject].metadata.labels)
-        applying = [p.program() for p in self.policies if p.applies_to.flat().matches(labels)]
-        return evaluate_compiled(applying, self.groups, direction, flow)
+        labels = pod_item(subject[0], None, self.cluster.pods[subject].metadata.labels)
+        applying = tuple(p.name for p in self.policies if p.applies_to.matches(labels))
+        return evaluate(
+            [ClassTier(name="default", policies=applying)], self.programs, self.groups, direction, flow
+        ).allowed
 
 
 STRANGERS = ("192.0.2.7", "203.0.113.9", "2001:db8::1")

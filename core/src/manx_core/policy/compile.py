@@ -6,56 +6,33 @@ Must not: know pods, nodes or objects' spans.
 A rule of the API is a set of peers times a set of ports. Peers become: any; one rule's nets (all ipBlocks without
 except); nets and not_nets (each ipBlock with except); a group (each pair of selectors). Ports become: any; a protocol;
 one rule's ports (all numbers of a protocol); a group of address and port (each named port). All rules allow, so their
-order means nothing. Networks of both address families stay in `nets`: a rule whose nets are all of the other family
-matches nothing, it does not match everything.
+order means nothing, and one that allows all makes the others needless. Networks of both address families stay in
+`nets`: a rule whose nets are all of the other family matches nothing, it does not match everything.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Literal, NamedTuple, cast
 
+import msgspec
+
 from manx_core.api.core_v1 import LabelSelector, NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec
-from manx_core.api.v1alpha1 import PolicyProgramSpec, PolicySource, Rule
+from manx_core.api.v1alpha1 import PolicySource, Rule, RuleEnd
 from manx_core.policy.cluster import Direction
-from manx_core.policy.scope import ALL_PODS, GroupDef, Scope, hash20
-from manx_core.policy.validate import PROTOCOLS, TYPES, Network, Problem, check_network_policy, parse_network
+from manx_core.policy.compiled import (
+    KUBERNETES_ORDER,
+    TYPES,
+    CompiledPolicy,
+    InvalidPolicy,
+    logs_denied,
+    program_name,
+)
+from manx_core.policy.scope import ALL_PODS, GroupDef, kubernetes_pods
+from manx_core.policy.validate import PROTOCOLS, Network, check_network_policy, parse_network
 from manx_core.selectors import EVERYTHING, InvalidSelector, Selector, parse_label_selector
 
 Protocol = Literal["", "TCP", "UDP", "SCTP"]
-_LONGEST_NAME = 253
-
-
-@dataclass(frozen=True, slots=True)
-class CompiledPolicy:
-    """A policy as rules: which pods it applies to, and what it says of them."""
-
-    name: str
-    """The PolicyProgram's."""
-    source: PolicySource
-    applies_to: Scope
-    types: tuple[Direction, ...]
-    ingress: tuple[Rule, ...] = ()
-    egress: tuple[Rule, ...] = ()
-    groups: tuple[GroupDef, ...] = ()
-    """Every group that a rule refers to, once."""
-
-    def program(self) -> PolicyProgramSpec:
-        """The object's spec, with the epoch left 0."""
-        return PolicyProgramSpec(
-            epoch=0, source=self.source, types=self.types, ingress=self.ingress, egress=self.egress
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class InvalidPolicy:
-    """A policy that cannot be compiled."""
-
-    problems: tuple[Problem, ...]
-    closed: CompiledPolicy
-    """What is in force where no valid version was known before: the pods that it selects (all of its namespace's, where
-    not even that is valid) are isolated in its types' directions (in both, where these are not valid)."""
 
 
 def compile_network_policy(policy: NetworkPolicy) -> CompiledPolicy | InvalidPolicy:
@@ -63,38 +40,41 @@ def compile_network_policy(policy: NetworkPolicy) -> CompiledPolicy | InvalidPol
     problems = check_network_policy(policy)
     if problems:
         return InvalidPolicy(problems, _closed(policy))
-    scope = _applies_to(policy)
-    types = _types(policy.spec)
-    ingress = _Rules("Ingress", scope)
-    egress = _Rules("Egress", scope)
+    types, applies_to = _types(policy.spec), _applies_to(policy)
+    ingress = _Rules("Ingress", applies_to, policy.metadata.namespace)
+    egress = _Rules("Egress", applies_to, policy.metadata.namespace)
     if "Ingress" in types:
-        for rule in policy.spec.ingress:
-            ingress.add(rule.from_, rule.ports)
+        for index, rule in enumerate(policy.spec.ingress):
+            ingress.add(index, rule.from_, rule.ports)
     if "Egress" in types:
-        for out in policy.spec.egress:
-            egress.add(out.to, out.ports)
+        for index, out in enumerate(policy.spec.egress):
+            egress.add(index, out.to, out.ports)
     groups = {**ingress.groups(), **egress.groups()}
-    return CompiledPolicy(
-        name=program_name(policy.metadata.namespace, policy.metadata.name),
-        source=_source(policy),
-        applies_to=scope,
-        types=types,
-        ingress=ingress.all(),
-        egress=egress.all(),
-        groups=tuple(groups.values()),
-    )
-
-
-def program_name(namespace: str, name: str) -> str:
-    """The PolicyProgram of a NetworkPolicy: `knp.<namespace>.<name>`, with a hash at its end where it would be longer
-    than an object's name may be (253). Namespaces have no dots, so no two policies share a name."""
-    full = f"knp.{namespace}.{name}"
-    if len(full) <= _LONGEST_NAME:
-        return full
-    return f"{full[: _LONGEST_NAME - 21].rstrip('.-')}-{hash20([namespace, name])}"
+    return _compiled(policy, applies_to, types, ingress.all(), egress.all(), tuple(groups.values()))
 
 
 # --- parts of a policy ------------------------------------------------------------------------------------------------
+
+
+def _compiled(
+    policy: NetworkPolicy,
+    applies_to: Selector,
+    types: tuple[Direction, ...],
+    ingress: tuple[Rule, ...] = (),
+    egress: tuple[Rule, ...] = (),
+    groups: tuple[GroupDef, ...] = (),
+) -> CompiledPolicy:
+    return CompiledPolicy(
+        name=program_name("knp", policy.metadata.namespace, policy.metadata.name),
+        source=_source(policy),
+        applies_to=applies_to,
+        types=types,
+        ingress=ingress,
+        egress=egress,
+        groups=groups,
+        order=KUBERNETES_ORDER,
+        log_denied=logs_denied(policy.metadata.annotations),
+    )
 
 
 def _source(policy: NetworkPolicy) -> PolicySource:
@@ -109,27 +89,22 @@ def _types(spec: NetworkPolicySpec) -> tuple[Direction, ...]:
     that contain an egress section are assumed to affect egress, and all policies (whether or not they contain an
     ingress section) are assumed to affect ingress." """
     declared = spec.policy_types or (("Ingress", "Egress") if spec.egress else ("Ingress",))
-    return cast("tuple[Direction, ...]", tuple(kind for kind in TYPES if kind in declared))
+    return tuple(kind for kind in TYPES if kind in declared)
 
 
-def _applies_to(policy: NetworkPolicy) -> Scope:
+def _applies_to(policy: NetworkPolicy) -> Selector:
     """ "An empty selector matches all pods in the policy's namespace." """
-    return Scope(parse_label_selector(policy.spec.pod_selector), policy.metadata.namespace)
+    return kubernetes_pods(parse_label_selector(policy.spec.pod_selector), policy.metadata.namespace)
 
 
 def _closed(policy: NetworkPolicy) -> CompiledPolicy:
     """The policy's isolation without its rules; the widest reading of what is not valid."""
     try:
-        scope = _applies_to(policy)
+        applies_to = _applies_to(policy)
     except InvalidSelector:
-        scope = Scope(EVERYTHING, policy.metadata.namespace)
+        applies_to = kubernetes_pods(EVERYTHING, policy.metadata.namespace)
     known = all(kind in TYPES for kind in policy.spec.policy_types)
-    return CompiledPolicy(
-        name=program_name(policy.metadata.namespace, policy.metadata.name),
-        source=_source(policy),
-        applies_to=scope,
-        types=_types(policy.spec) if known else ("Ingress", "Egress"),
-    )
+    return _compiled(policy, applies_to, _types(policy.spec) if known else TYPES)
 
 
 # --- peers and ports --------------------------------------------------------------------------------------------------
@@ -138,7 +113,7 @@ def _closed(policy: NetworkPolicy) -> CompiledPolicy:
 class _Peer(NamedTuple):
     """One way for a peer to match: all that is present must."""
 
-    scope: Scope | None = None
+    pods: Selector | None = None
     nets: tuple[str, ...] = ()
     not_nets: tuple[str, ...] = ()
 
@@ -154,44 +129,55 @@ class _Ports(NamedTuple):
 class _Rules:
     """Collects one direction's rules, and the definitions of the groups that they name."""
 
-    def __init__(self, direction: Direction, applies_to: Scope) -> None:
+    def __init__(self, direction: Direction, applies_to: Selector, namespace: str) -> None:
         self._direction = direction
         self._applies_to = applies_to
-        self._rules: dict[Rule, tuple[GroupDef, ...]] = {}
+        self._namespace = namespace
+        self._rules: dict[Rule, tuple[int, tuple[GroupDef, ...]]] = {}
+        """Each without its index → the first index that it has, and its groups."""
 
-    def add(self, peers: tuple[NetworkPolicyPeer, ...], ports: tuple[NetworkPolicyPort, ...]) -> None:
+    def add(self, index: int, peers: tuple[NetworkPolicyPeer, ...], ports: tuple[NetworkPolicyPort, ...]) -> None:
         matches = list(_ports(ports))
-        for peer in _peers(peers, self._applies_to.namespace):
+        for peer in _peers(peers, self._namespace):
             for match in matches:
-                self._add(peer, match)
+                self._add(index, peer, match)
 
     def all(self) -> tuple[Rule, ...]:
-        return (Rule(),) if Rule() in self._rules else tuple(self._rules)
+        return tuple(msgspec.structs.replace(rule, index=self._rules[rule][0]) for rule in self._needed())
 
     def groups(self) -> dict[str, GroupDef]:
-        return {group.id: group for rule in self.all() for group in self._rules[rule]}
+        return {group.id: group for rule in self._needed() for group in self._rules[rule][1]}
 
-    def _add(self, peer: _Peer, match: _Ports) -> None:
+    def _needed(self) -> tuple[Rule, ...]:
+        return (Rule(),) if Rule() in self._rules else tuple(self._rules)
+
+    def _add(self, index: int, peer: _Peer, match: _Ports) -> None:
         port_group = self._port_group(peer, match)
         # A port group of the peers themselves says all that their group would.
-        redundant = port_group is not None and port_group.scope == peer.scope and self._direction == "Egress"
-        peer_group = GroupDef(peer.scope) if peer.scope is not None and not redundant else None
-        rule = Rule(
-            protocol=match.protocol,
-            ports=match.ports,
-            port_group=port_group.id if port_group else "",
-            peer_group=peer_group.id if peer_group else "",
-            nets=peer.nets,
-            not_nets=peer.not_nets,
-        )
-        self._rules[rule] = tuple(group for group in (port_group, peer_group) if group)
+        redundant = port_group is not None and port_group.selects == peer.pods and self._direction == "Egress"
+        peer_group = GroupDef(peer.pods) if peer.pods is not None and not redundant else None
+        rule = self._rule(peer, match, port_group, peer_group)
+        self._rules.setdefault(rule, (index, tuple(group for group in (port_group, peer_group) if group)))
+
+    def _rule(self, peer: _Peer, match: _Ports, port_group: GroupDef | None, peer_group: GroupDef | None) -> Rule:
+        groups = (peer_group.id,) if peer_group else ()
+        port_groups = (port_group.id,) if port_group else ()
+        if self._direction == "Ingress":
+            at_peer = RuleEnd(groups=groups, nets=peer.nets, not_nets=peer.not_nets)
+            at_subject = RuleEnd(ports=match.ports, port_groups=port_groups)
+        else:
+            at_peer = RuleEnd(
+                groups=groups, nets=peer.nets, not_nets=peer.not_nets, ports=match.ports, port_groups=port_groups
+            )
+            at_subject = RuleEnd()
+        return Rule(protocol=match.protocol, peer=at_peer, subject=at_subject)
 
     def _port_group(self, peer: _Peer, match: _Ports) -> GroupDef | None:
         """A named port is the destination's: "this field … can be a … named port on a pod". In ingress rules the
         destinations are the pods that the policy applies to; in egress rules the peers, any pod where they are nets."""
         if not match.name:
             return None
-        destinations = self._applies_to if self._direction == "Ingress" else peer.scope or ALL_PODS
+        destinations = self._applies_to if self._direction == "Ingress" else peer.pods or ALL_PODS
         return GroupDef(destinations, match.name, match.protocol)
 
 
@@ -204,17 +190,17 @@ def _peers(peers: tuple[NetworkPolicyPeer, ...], namespace: str) -> Iterator[_Pe
     if plain:
         yield _Peer(nets=_networks(plain))
     yield from (_Peer(None, _networks([b.cidr]), _networks(b.except_)) for b in blocks if b.except_)
-    yield from (_Peer(_scope(peer, namespace)) for peer in peers if peer.ip_block is None)
+    yield from (_Peer(_pods(peer, namespace)) for peer in peers if peer.ip_block is None)
 
 
-def _scope(peer: NetworkPolicyPeer, namespace: str) -> Scope:
+def _pods(peer: NetworkPolicyPeer, namespace: str) -> Selector:
     """ "podSelector … if namespaceSelector is also set, then the NetworkPolicyPeer as a whole selects the pods matching
     podSelector in the namespaces selected by namespaceSelector. Otherwise it selects the pods matching podSelector in
     the policy's own namespace"; "if present but empty, it selects all"; an absent podSelector: "all pods"."""
     pods = _selector(peer.pod_selector)
     if peer.namespace_selector is None:
-        return Scope(pods, namespace)
-    return Scope(pods, namespace_selector=_selector(peer.namespace_selector))
+        return kubernetes_pods(pods, namespace)
+    return kubernetes_pods(pods, namespaces=_selector(peer.namespace_selector))
 
 
 def _selector(selector: LabelSelector | None) -> Selector:

@@ -1,66 +1,185 @@
 """What compiled policy means: the contract that every renderer of programs, classes and groups has to keep.
 
-Owns: the evaluation of PolicyPrograms over one connection's first packet, in one direction.
+Owns: the evaluation of a PolicyClass over one connection's first packet, in one direction.
 Must not: look at pods, selectors or users' objects; all that it takes is what an agent is sent.
 """
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
 
-from manx_core.api.v1alpha1 import PolicyProgramSpec, Rule
-from manx_core.policy.cluster import Direction
+from manx_core.api.v1alpha1 import ClassTier, IcmpMatch, PolicyProgramSpec, Rule, RuleEnd
+
+Direction = Literal["Ingress", "Egress"]
+_Number = tuple[int, int]
+"""An address: version and value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """A connection's first packet. `port` is the destination's; it counts for TCP, UDP and SCTP only."""
+    """A connection's first packet. Addresses in canonical text and of one family; `protocol` as in `Rule.protocol`.
+    Ports count for protocols that have any, `icmp_type` and `icmp_code` for ICMP and ICMPv6."""
 
     source: str
     destination: str
     protocol: str
     port: int = 0
+    """The destination's."""
+    source_port: int = 0
+    icmp_type: int = -1
+    icmp_code: int = -1
 
-    def peer(self, direction: Direction) -> str:
-        return self.source if direction == "Ingress" else self.destination
+    @property
+    def version(self) -> int:
+        return _number(self.source)[0]
 
 
-def evaluate_compiled(
-    programs: Iterable[PolicyProgramSpec],
-    groups: Mapping[str, Collection[str]],
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What becomes of a flow, and where that was decided."""
+
+    allowed: bool
+    tier: str = ""
+    """Empty: every tier passed the flow, or none applies."""
+    program: str = ""
+    """Empty: the tier's default action decided."""
+    rule: int = -1
+    """Which of the program's rules in that direction; -1: the tier's default action decided."""
+    index: int = -1
+    """That rule's `index`."""
+
+
+class Groups:
+    """The members of address groups, for lookup. A group that is missing has none."""
+
+    def __init__(self, members: Mapping[str, Iterable[str]]) -> None:
+        self._groups = {group: _Members(found) for group, found in members.items()}
+
+    def has_address(self, group: str, address: str) -> bool:
+        found = self._groups.get(group)
+        return found is not None and found.has_address(address)
+
+    def has_port(self, group: str, address: str, protocol: str, port: int) -> bool:
+        found = self._groups.get(group)
+        return found is not None and f"{address},{protocol.lower()}:{port}" in found.texts
+
+
+def evaluate(
+    tiers: Iterable[ClassTier],
+    programs: Mapping[str, PolicyProgramSpec],
+    groups: Groups,
     direction: Direction,
     flow: Flow,
-) -> bool:
-    """Whether a class with these programs, in this order, lets the flow pass in that direction.
+) -> Decision:
+    """What becomes of the flow at a pod whose class has these tiers.
 
-    No program of that type: the endpoint is not isolated. Else the first rule that matches decides, and without one
-    the flow is denied. `groups`: id → members; a group that is missing has none.
+    A tier counts where one of its policies isolates in that direction. In it the first rule decides that matches and
+    is not Log; a Pass goes to the next tier; without any, the tier's default action decides. What all tiers pass, or
+    none counts for, is allowed. Raises KeyError for a program that is missing.
     """
-    isolating = [program for program in programs if direction in program.types]
-    for program in isolating:
-        for rule in program.ingress if direction == "Ingress" else program.egress:
-            if _matches(rule, groups, flow, flow.peer(direction)):
-                return rule.action == "Allow"
-    return not isolating
+    for tier in tiers:
+        isolating = [(name, programs[name]) for name in tier.policies if direction in programs[name].types]
+        decision = _in_tier(tier, isolating, groups, direction, flow) if isolating else None
+        if decision is not None:
+            return decision
+    return Decision(True)
 
 
-def _matches(rule: Rule, groups: Mapping[str, Collection[str]], flow: Flow, peer: str) -> bool:
-    if rule.protocol and rule.protocol != flow.protocol:
+def matches(rule: Rule, groups: Groups, direction: Direction, flow: Flow) -> bool:
+    """Whether all that the rule asks for holds."""
+    if rule.ip_version not in (0, flow.version) or not _protocol_matches(rule, flow):
         return False
-    if rule.peer_group and peer not in groups.get(rule.peer_group, ()):
-        return False
-    if rule.nets and not _within(peer, rule.nets):
-        return False
-    return not _within(peer, rule.not_nets) and _port_matches(rule, groups, flow)
+    source, destination = (rule.peer, rule.subject) if direction == "Ingress" else (rule.subject, rule.peer)
+    at_source = _End(flow.source, flow.protocol, flow.source_port, groups)
+    return at_source.matches(source) and _End(flow.destination, flow.protocol, flow.port, groups).matches(destination)
 
 
-def _port_matches(rule: Rule, groups: Mapping[str, Collection[str]], flow: Flow) -> bool:
-    if not rule.ports and not rule.port_group:
-        return True
-    member = f"{flow.destination},{flow.protocol.lower()}:{flow.port}"
-    return any(_in_range(flow.port, text) for text in rule.ports) or member in groups.get(rule.port_group, ())
+def _in_tier(
+    tier: ClassTier,
+    programs: list[tuple[str, PolicyProgramSpec]],
+    groups: Groups,
+    direction: Direction,
+    flow: Flow,
+) -> Decision | None:
+    """None: on to the next tier."""
+    for name, program in programs:
+        for number, rule in enumerate(program.ingress if direction == "Ingress" else program.egress):
+            if rule.action == "Log" or not matches(rule, groups, direction, flow):
+                continue
+            if rule.action == "Pass":
+                return None
+            return Decision(rule.action == "Allow", tier.name, name, number, rule.index)
+    return None if tier.default_action == "Pass" else Decision(False, tier.name)
+
+
+def _protocol_matches(rule: Rule, flow: Flow) -> bool:
+    if rule.protocol not in ("", flow.protocol) or rule.not_protocol == flow.protocol:
+        return False
+    if rule.icmp is not None and not _icmp_matches(rule.icmp, flow):
+        return False
+    return rule.not_icmp is None or not _icmp_matches(rule.not_icmp, flow)
+
+
+def _icmp_matches(icmp: IcmpMatch, flow: Flow) -> bool:
+    return icmp.type == flow.icmp_type and icmp.code in (-1, flow.icmp_code)
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """One end of a flow."""
+
+    address: str
+    protocol: str
+    port: int
+    groups: Groups
+
+    def matches(self, end: RuleEnd) -> bool:
+        return self._address_matches(end) and self._port_matches(end)
+
+    def _address_matches(self, end: RuleEnd) -> bool:
+        if not all(self.groups.has_address(group, self.address) for group in end.groups):
+            return False
+        if any(self.groups.has_address(group, self.address) for group in end.not_groups):
+            return False
+        return (not end.nets or self._within(end.nets)) and not self._within(end.not_nets)
+
+    def _port_matches(self, end: RuleEnd) -> bool:
+        if (end.ports or end.port_groups) and not self._has_port(end.ports, end.port_groups):
+            return False
+        return not self._has_port(end.not_ports, end.not_port_groups)
+
+    def _has_port(self, ports: tuple[str, ...], groups: tuple[str, ...]) -> bool:
+        if any(_in_range(self.port, text) for text in ports):
+            return True
+        return any(self.groups.has_port(group, self.address, self.protocol, self.port) for group in groups)
+
+    def _within(self, nets: tuple[str, ...]) -> bool:
+        """An address is in no network of the other family."""
+        version, value = _number(self.address)
+        return any(version == v and first <= value <= last for v, first, last in map(_bounds, nets))
+
+
+class _Members:
+    """One group's members: whole addresses and ports by their text, networks by prefix length."""
+
+    __slots__ = ("_networks", "texts")
+
+    def __init__(self, members: Iterable[str]) -> None:
+        self.texts = frozenset(members)
+        self._networks: dict[tuple[int, int], set[int]] = {}
+        for network in [ipaddress.ip_network(text) for text in self.texts if "/" in text]:
+            shift = network.max_prefixlen - network.prefixlen
+            self._networks.setdefault((network.version, shift), set()).add(int(network.network_address) >> shift)
+
+    def has_address(self, address: str) -> bool:
+        if address in self.texts:
+            return True
+        version, value = _number(address)
+        return any(version == v and value >> shift in found for (v, shift), found in self._networks.items())
 
 
 def _in_range(port: int, text: str) -> bool:
@@ -68,7 +187,13 @@ def _in_range(port: int, text: str) -> bool:
     return int(first) <= port <= int(last or first)
 
 
-def _within(address: str, nets: Iterable[str]) -> bool:
-    """An address is in no network of the other family."""
+@lru_cache(maxsize=4096)
+def _number(address: str) -> _Number:
     parsed = ipaddress.ip_address(address)
-    return any(parsed in ipaddress.ip_network(net) for net in nets)
+    return parsed.version, int(parsed)
+
+
+@lru_cache(maxsize=4096)
+def _bounds(network: str) -> tuple[int, int, int]:
+    parsed = ipaddress.ip_network(network)
+    return parsed.version, int(parsed.network_address), int(parsed.broadcast_address)

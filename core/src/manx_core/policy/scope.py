@@ -1,12 +1,13 @@
-"""Scopes: which pods a selector is about, and the groups of addresses that come of it.
+"""Scopes: which items a selector is about, and the groups of addresses that come of it.
 
-Owns: `Scope` (namespace and pod selectors together), `GroupDef` (what a group's members are) and their identity.
-Must not: resolve members; whoever knows the pods does (the operator's model, or a test).
+Owns: the flat labels of items (pods and network sets), and `GroupDef`: what a group's members are, and its identity.
+Must not: resolve members; whoever knows the items does (the operator's model, or a test).
 
-Why flat: a scope becomes one selector over one map of labels, in which the pod's own labels keep their keys and what
-comes of its namespace has keys that no label can have (a colon in front). So one index answers for all scopes, and
-anchors at whichever of namespace and labels is more selective. A pod whose namespace is not known lacks these labels
-and so is in no scope that asks for a namespace by its labels, however little: fail closed.
+Why flat: whatever a policy asks of a pod, its namespace and its service account becomes one selector over one map of
+labels, in which the item's own labels keep their keys and all else has keys that no label can have (a colon in front),
+so that nobody can forge them. One index then answers for all scopes, and anchors at whichever label is most selective.
+An item whose namespace is not known yet lacks that namespace's labels, and is in no scope that asks for them, however
+little: not even in one that wants a label to be absent.
 """
 
 from __future__ import annotations
@@ -15,92 +16,115 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from manx_core.policy.cluster import NamedPort
-from manx_core.selectors import EVERYTHING, Labels, Requirement, Selector, conjunction, equals, exists
+from manx_core.selectors import EVERYTHING, Labels, Selector, Selects, conjunction, equals, exists
 
-NAMESPACE_NAME = ":namespace"
+NAMESPACE = ":namespace"
+"""The name of the item's namespace; absent for items of none."""
 NAMESPACE_KNOWN = ":known"
-NAMESPACE_LABEL = ":label:"
+"""Present unless the item's namespace has labels that are not known."""
+NAMESPACE_LABEL = ":namespace:"
+ORCHESTRATOR = ":orchestrator"
+"""KUBERNETES for pods; absent for network sets."""
+KUBERNETES = "k8s"
+SERVICE_ACCOUNT = ":serviceaccount"
+"""The name of the pod's service account."""
+SERVICE_ACCOUNT_LABEL = ":serviceaccount:"
 _LONGEST_TEXT = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """Pods of one namespace by name, or of the namespaces that a selector selects, or wherever they are."""
-
-    pod_selector: Selector = EVERYTHING
-    namespace: str = ""
-    namespace_selector: Selector | None = None
-    """Only where `namespace` is empty. None: namespaces do not matter, known or not."""
-
-    def flat(self) -> Selector:
-        """This scope as one selector over `item_labels`."""
-        return conjunction([*self._namespace_requirements(), *self.pod_selector.requirements])
-
-    def _namespace_requirements(self) -> list[Requirement]:
-        if self.namespace:
-            return [equals(NAMESPACE_NAME, self.namespace)]
-        if self.namespace_selector is None:
-            return []
-        return [exists(NAMESPACE_KNOWN), *self.namespace_selector.prefixed(NAMESPACE_LABEL).requirements]
-
-    def identity(self) -> tuple[str, str, str]:
-        """Equal for equal scopes: how namespaces are selected, by what, and the pods' selector."""
-        if self.namespace_selector is not None:
-            return "selector", self.namespace_selector.key, self.pod_selector.key
-        return "name" if self.namespace else "any", self.namespace, self.pod_selector.key
-
-    def __str__(self) -> str:
-        how, namespaces, pods = self.identity()
-        where = {"name": f"in namespace {namespaces}", "selector": f"in namespaces {namespaces}", "any": "anywhere"}
-        return f"pods {pods} {where[how]}"
+def pod_item(
+    namespace: str,
+    namespace_labels: Labels | None,
+    labels: Labels,
+    service_account: str = "",
+    service_account_labels: Labels | None = None,
+) -> dict[str, str]:
+    """A pod's flat labels. None for labels that are not known; an unknown service account has no labels."""
+    item = {**network_set_item(namespace, namespace_labels, labels), ORCHESTRATOR: KUBERNETES}
+    if service_account:
+        item[SERVICE_ACCOUNT] = service_account
+    item.update(_prefixed(SERVICE_ACCOUNT_LABEL, service_account_labels))
+    return item
 
 
-ALL_PODS = Scope()
+def network_set_item(namespace: str, namespace_labels: Labels | None, labels: Labels) -> dict[str, str]:
+    """The flat labels of a NetworkSet, or of a GlobalNetworkSet where `namespace` is empty."""
+    item = dict(labels)
+    if namespace:
+        item[NAMESPACE] = namespace
+    if not namespace or namespace_labels is not None:
+        item[NAMESPACE_KNOWN] = ""
+    item.update(_prefixed(NAMESPACE_LABEL, namespace_labels))
+    return item
+
+
+def kubernetes_pods(pods: Selector, namespace: str = "", namespaces: Selector | None = None) -> Selector:
+    """Pods, never network sets: those of one namespace by name; or of the namespaces that a selector selects; or, where
+    neither is given, wherever they are."""
+    where = [equals(NAMESPACE, namespace)] if namespace else []
+    if namespaces is not None:
+        where += [exists(NAMESPACE_KNOWN), *namespaces.prefixed(NAMESPACE_LABEL).requirements]
+    return conjunction([equals(ORCHESTRATOR, KUBERNETES), *where, *pods.requirements])
+
+
+ALL_PODS = kubernetes_pods(EVERYTHING)
+
+
+class ServiceRef(NamedTuple):
+    """The endpoints of a Service, by its EndpointSlices."""
+
+    namespace: str
+    name: str
+    with_ports: bool
+    """Whether only the endpoints' own ports count (AddressPorts), or all of each address (Addresses)."""
 
 
 @dataclass(frozen=True, slots=True)
 class GroupDef:
-    """A group of addresses: the pods of a scope, or with `port`, what that named port is on each of them."""
+    """A group of addresses: those of the items that are selected; with `port`, what that named port is on each of them;
+    with `service`, its endpoints instead."""
 
-    scope: Scope
+    selects: Selects = EVERYTHING
+    """Over flat labels. Of no meaning where there is a service."""
     port: str = ""
     protocol: str = ""
     """TCP, UDP or SCTP; only with `port`."""
+    service: ServiceRef | None = None
 
     @property
     def type(self) -> Literal["Addresses", "AddressPorts"]:
-        return "AddressPorts" if self.port else "Addresses"
+        with_ports = self.service.with_ports if self.service else bool(self.port)
+        return "AddressPorts" if with_ports else "Addresses"
 
     @property
     def id(self) -> str:
-        """`ag-` and 20 hexadecimal digits; equal scopes have the same."""
-        return "ag-" + hash20([self.type, *self.scope.identity(), self.port, self.protocol])
+        """`ag-` and 20 hexadecimal digits; definitions whose selectors are equal in canonical form have the same."""
+        if self.service:
+            return "ag-" + hash20([self.type, "service", *self.service])
+        return "ag-" + hash20([self.type, "selector", self.selects.key, self.port, self.protocol])
 
     @property
     def selector(self) -> str:
         """What the group selects, for people."""
-        text = f"port {self.port}/{self.protocol} of {self.scope}" if self.port else str(self.scope)
+        text = self._text()
         return text if len(text) <= _LONGEST_TEXT else text[: _LONGEST_TEXT - 1] + "…"
 
-    def members_of(self, addresses: Iterable[str], ports: Iterable[NamedPort]) -> tuple[str, ...]:
-        """What a pod of the scope with these addresses and named ports adds to the group, in the form of
-        `AddressGroupSpec.members`. Port names are unique in a pod; where they are not, each counts."""
+    def members_of(self, addresses: Iterable[str], ports: Iterable[NamedPort] = ()) -> tuple[str, ...]:
+        """What a selected item with these addresses (a network set's nets) and named ports adds to the group, in the
+        form of `AddressGroupSpec.members`. Port names are unique in a pod; where they are not, each counts."""
         if not self.port:
             return tuple(addresses)
         numbers = [p.number for p in ports if p.name == self.port and p.protocol == self.protocol]
         return tuple(f"{address},{self.protocol.lower()}:{number}" for address in addresses for number in numbers)
 
-
-def item_labels(namespace: str, namespace_labels: Labels | None, pod_labels: Labels) -> dict[str, str]:
-    """The map of labels that flat scopes select by. `namespace_labels` is None while the namespace is not known."""
-    labels = {**pod_labels, NAMESPACE_NAME: namespace}
-    if namespace_labels is not None:
-        labels[NAMESPACE_KNOWN] = ""
-        labels.update(_prefixed(namespace_labels))
-    return labels
+    def _text(self) -> str:
+        if self.service:
+            what = "addresses and ports" if self.service.with_ports else "addresses"
+            return f"{what} of service {self.service.namespace}/{self.service.name}"
+        return f"port {self.port}/{self.protocol} of {self.selects.key}" if self.port else self.selects.key
 
 
 def hash20(value: object) -> str:
@@ -108,5 +132,5 @@ def hash20(value: object) -> str:
     return hashlib.sha256(json.dumps(value, separators=(",", ":")).encode()).hexdigest()[:20]
 
 
-def _prefixed(labels: Labels) -> Mapping[str, str]:
-    return {NAMESPACE_LABEL + key: value for key, value in labels.items()}
+def _prefixed(prefix: str, labels: Labels | None) -> Mapping[str, str]:
+    return {prefix + key: value for key, value in (labels or {}).items()}

@@ -1,0 +1,94 @@
+"""What every policy kind is compiled to.
+
+Owns: `CompiledPolicy`, `InvalidPolicy`, the names of programs, and what in an object's metadata is for the compiler.
+Must not: know any one kind's fields.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from manx_core.api.v1alpha1 import PolicyProgramSpec, PolicySource, Rule
+from manx_core.policy.cluster import Direction
+from manx_core.policy.scope import GroupDef, hash20
+from manx_core.policy.validate import Problem
+from manx_core.selectors import Selects
+
+TYPES: tuple[Direction, ...] = ("Ingress", "Egress")
+DEFAULT_TIER = "default"
+KUBERNETES_ORDER = 1000.0
+"""The order of every Kubernetes NetworkPolicy in the default tier, as Calico has it."""
+LOG_DENIED = "manx.dev/log-denied"
+_LONGEST_NAME = 253
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledPolicy:
+    """A policy as rules: which pods it applies to, and what it says of them."""
+
+    name: str
+    """The PolicyProgram's."""
+    source: PolicySource
+    applies_to: Selects
+    """Over pods' flat labels (`scope.pod_item`)."""
+    types: tuple[Direction, ...]
+    ingress: tuple[Rule, ...] = ()
+    egress: tuple[Rule, ...] = ()
+    groups: tuple[GroupDef, ...] = ()
+    """Every group that a rule refers to, once."""
+    order: float | None = None
+    """None: after every number."""
+    log_denied: bool = False
+
+    @property
+    def tier(self) -> str:
+        return self.source.tier
+
+    @property
+    def namespace(self) -> str:
+        """Empty: of the whole cluster."""
+        return self.source.namespace
+
+    @property
+    def sort_key(self) -> tuple[float, str, str, str]:
+        """The order of evaluation in the tier: by order, then by name; what is then equal, by namespace and kind."""
+        order = math.inf if self.order is None else self.order
+        return order, self.source.name, self.source.namespace, self.source.kind
+
+    def program(self) -> PolicyProgramSpec:
+        """The object's spec, with the epoch left 0."""
+        return PolicyProgramSpec(
+            epoch=0,
+            source=self.source,
+            types=self.types,
+            ingress=self.ingress,
+            egress=self.egress,
+            log_denied=self.log_denied,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class InvalidPolicy:
+    """A policy that cannot be compiled."""
+
+    problems: tuple[Problem, ...]
+    closed: CompiledPolicy
+    """What is in force where no valid version was known before: the pods that it selects (all that it may have meant,
+    where that is not valid) are isolated in its types' directions (in both, where these are not valid)."""
+
+
+def program_name(*parts: str) -> str:
+    """A PolicyProgram's name: what kind of policy ("knp", "np", "gnp"), its namespace if it has one, its name; with a
+    hash at its end where it would be longer than an object's name may be (253). Namespaces have no dots, so no two
+    policies share a name."""
+    full = ".".join(parts)
+    if len(full) <= _LONGEST_NAME:
+        return full
+    return f"{full[: _LONGEST_NAME - 21].rstrip('.-')}-{hash20(parts)}"
+
+
+def logs_denied(annotations: Mapping[str, str]) -> bool:
+    """Whether the policy asks for a log of what it denies."""
+    return annotations.get(LOG_DENIED, "").strip().lower() == "true"
