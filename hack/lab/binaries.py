@@ -73,8 +73,7 @@ def are_built() -> bool:
 def build_all() -> None:
     """Compile what is not in the cache."""
     for module in MODULES:
-        if not module.directory.is_dir():
-            _build(module)
+        build(module)
 
 
 def path_of(program: str) -> Path:
@@ -87,8 +86,10 @@ def path_of(program: str) -> Path:
     raise LabError(f"{program} is not in {CACHE / 'bin'}: ./hack/up builds it")
 
 
-def _build(module: Module) -> None:
-    """Compile one module into a directory beside its last place, then rename it."""
+def build(module: Module) -> None:
+    """Compile one module, if it is not in the cache, into a directory beside its last place, then rename it."""
+    if module.directory.is_dir():
+        return
     go = find_go()
     unfinished = CACHE / "bin" / f".{module.name}-{os.getpid()}"
     shutil.rmtree(unfinished, ignore_errors=True)
