@@ -83,7 +83,7 @@ def test_what_a_section_says() -> None:
     view = BgpView(
         "a",
         "192.0.2.1",
-        BgpSettings(as_number=63400, hold_time=1, restart_time=9999, router_id="192.0.2.77", listen_port=1790),
+        settings=BgpSettings(as_number=63400, hold_time=1, restart_time=9999, router_id="192.0.2.77", listen_port=1790),
         peers=(BgpPeer(name="tor", address="192.0.2.9", as_number=65000, port=1791),),
     )
     section = sections(view)["192.0.2.9"]
@@ -99,6 +99,34 @@ def test_what_a_section_says() -> None:
         "manual-eor true;",
     ):
         assert line in section
+
+
+def test_each_session_carries_its_own_family() -> None:
+    view = BgpView(
+        "a",
+        "192.0.2.1",
+        "2001:db8::1",
+        mesh={"b": MeshNodeSpec(epoch=1, ipv4="192.0.2.2", ipv6="2001:db8::2")},
+        announced=frozenset({"10.0.0.0/26", "fd00::40/122"}),
+    )
+    found = sections(view)
+    assert "local-address 192.0.2.1;" in found["192.0.2.2"]
+    assert "family {\n    ipv4 unicast;\n  }" in found["192.0.2.2"]
+    for line in ("local-address 2001:db8::1;", "router-id 192.0.2.1;", "family {\n    ipv6 unicast;\n  }"):
+        assert line in found["2001:db8::2"]
+    assert rendered(view).desired.announce == view.announced
+
+
+def test_ipv6_leaves_the_sections_of_ipv4_sessions_as_they_are() -> None:
+    """They would be reset if they changed."""
+    view = BgpView("a", "192.0.2.1", mesh={"b": MeshNodeSpec(epoch=1, ipv4="192.0.2.2", ipv6="2001:db8::2")})
+    assert list(sections(view)) == ["192.0.2.2", MARKER_ADDRESS]
+    assert sections(replace(view, address6="2001:db8::1"))["192.0.2.2"] == sections(view)["192.0.2.2"]
+
+
+def test_blocks_of_a_family_without_an_address_are_not_announced() -> None:
+    view = BgpView("a", "192.0.2.1", announced=frozenset({"10.0.0.0/26", "fd00::40/122"}))
+    assert rendered(view).desired.announce == frozenset({"10.0.0.0/26"})
 
 
 def test_no_address_no_announcement() -> None:

@@ -43,7 +43,18 @@ def test_removals_come_last() -> None:
 def test_lines_and_requests_say_the_same() -> None:
     route = Change("replace", "10.0.0.0/26", "192.0.2.2")
     assert route.batch_line() == "route replace 10.0.0.0/26 via 192.0.2.2 proto 77 metric 77"
-    assert route.request() == {"dst": "10.0.0.0/26", "proto": 77, "priority": 77, "gateway": "192.0.2.2"}
+    common = {"family": 2, "dst": "10.0.0.0/26", "proto": 77, "priority": 77}
+    assert route.request() == {**common, "gateway": "192.0.2.2"}
     hole = Change("del", "10.0.0.0/26", BLACKHOLE)
     assert hole.batch_line() == "route del blackhole 10.0.0.0/26 proto 77 metric 77"
-    assert hole.request() == {"dst": "10.0.0.0/26", "proto": 77, "priority": 77, "type": "blackhole"}
+    assert hole.request() == {**common, "type": "blackhole"}
+
+
+def test_ipv6_has_a_metric_above_everybody_elses_and_link_local_gateways_their_interface() -> None:
+    route = Change("add", "fd00::/122", "2001:db8::2")
+    common = {"family": 10, "dst": "fd00::/122", "proto": 77, "priority": 1077}
+    assert route.batch_line() == "route add fd00::/122 via 2001:db8::2 proto 77 metric 1077"
+    assert route.request() == {**common, "gateway": "2001:db8::2"}
+    local = Change("add", "fd00::/122", "fe80::1%3")
+    assert local.batch_line() == "route add fd00::/122 via fe80::1 dev if3 proto 77 metric 1077"
+    assert local.request() == {**common, "gateway": "fe80::1", "oif": 3}

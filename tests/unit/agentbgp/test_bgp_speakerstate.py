@@ -25,7 +25,8 @@ from manx_agent.bgp.messages import (
 from manx_agent.bgp.speakerstate import NOT_LOADED, RELOADS_UNTIL_TROUBLE, SpeakerState
 
 A, B = "192.0.2.2", "192.0.2.3"
-BLOCKS = ["10.0.0.0/26", "10.0.0.64/26", "10.0.0.128/26"]
+C = "2001:db8::2"
+BLOCKS = ["fd00::40/122", "10.0.0.0/26", "10.0.0.64/26", "10.0.0.128/26"]
 ROUTE = (A, 100, 0, 0, ())
 
 
@@ -66,10 +67,12 @@ class Peers:
             self._tell(session.peer, found[4], found[5])
 
     def _tell(self, peer: str, verb: str, rest: str) -> None:
-        if rest == "eor ipv4 unicast":
+        if rest.startswith("eor "):
+            assert rest == f"eor ipv{6 if peer == C else 4} unicast"
             self.ended.add(peer)
             return
         prefixes = set(rest.split(" nlri ")[1].split())
+        assert all((":" in prefix) == (peer == C) for prefix in prefixes), "a prefix of another family"
         held = self.holds.setdefault(peer, set())
         self.holds[peer] = held | prefixes if verb == "announce" else held - prefixes
 
@@ -78,7 +81,7 @@ class Simulation:
     """A relay between its agent's wishes and ExaBGP's sessions."""
 
     def __init__(self) -> None:
-        self.desired = Desired("1.1.1.1", frozenset({A, B}), frozenset(BLOCKS[:1]))
+        self.desired = Desired("1.1.1.1", frozenset({A, B, C}), frozenset(BLOCKS[:2]))
         self.state = ready(self.desired)
         self.peers = Peers()
 
@@ -114,10 +117,10 @@ class Simulation:
         self.peers.take(self.state.take_commands())
 
 
-sessions = st.builds(sid, st.sampled_from([A, B]), st.sampled_from([64512, 63400]))
+sessions = st.builds(sid, st.sampled_from([A, B, C]), st.sampled_from([64512, 63400]))
 steps = st.one_of(
     st.tuples(st.just("announce"), st.frozensets(st.sampled_from(BLOCKS))),
-    st.tuples(st.just("peers"), st.frozensets(st.sampled_from([A, B]))),
+    st.tuples(st.just("peers"), st.frozensets(st.sampled_from([A, B, C]))),
     st.tuples(st.just("up"), sessions),
     st.tuples(st.just("down"), sessions),
     st.tuples(st.just("replace"), st.none()),
@@ -140,7 +143,8 @@ def test_each_established_peer_holds_what_is_wanted_whatever_happened(script: li
             case "replace":
                 simulation.replace_relay()
     for session in simulation.peers.up:
-        wanted = simulation.desired.announce if session.peer in simulation.desired.peers else frozenset()
+        family = {prefix for prefix in simulation.desired.announce if (":" in prefix) == (session.peer == C)}
+        wanted = family if session.peer in simulation.desired.peers else set()
         assert simulation.peers.holds[session.peer] == wanted
         assert session.peer in simulation.peers.ended or session.peer not in simulation.desired.peers
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from manx_agent.bgp.accept import Policy, inside, parse_net
+from manx_agent.bgp.accept import Net, Policy, inside, parse_net
 from manx_agent.bgp.messages import Attributes
 from manx_agent.bgp.peers import Peer
 from manx_agent.bgp.table import END_OF_RIB_SECONDS, PeerSession, Table
@@ -21,7 +21,13 @@ PEERS = {
     B: Peer(B, "b", "Mesh", 64512, 65003, blocks=("10.0.3.0/24", "10.0.4.0/24")),
     TOR: Peer(TOR, "tor", "BGPPeer", 64512, 65009),
 }
-POLICY = Policy(OWN, 64512, frozenset({"10.0.1.0/26"}), PEERS)
+OWN6, A6, TOR6 = "2001:db8::1", "2001:db8::2", "2001:db8::9"
+PEERS6 = {
+    A6: Peer(A6, "a", "Mesh", 64512, 64512, blocks=("10.0.2.0/24", "fd00::40/122")),
+    TOR6: Peer(TOR6, "tor6", "BGPPeer", 64512, 65009),
+}
+POLICY = Policy(frozenset({OWN}), 64512, frozenset({"10.0.1.0/26"}), PEERS)
+BOTH = Policy(frozenset({OWN, OWN6}), 64512, frozenset({"10.0.1.0/26", "fd00::/122"}), {**PEERS, **PEERS6})
 UP = PeerSession(up=True, restart_time=120)
 READY = PeerSession(up=True, end_of_rib=True, restart_time=120)
 CLOSED = PeerSession(lost="closed", restart_time=120)
@@ -119,7 +125,7 @@ def test_a_peer_that_leaves_and_returns_before_its_session_ends() -> None:
     table = filled()
     table.retain([B])
     assert table.select(POLICY).routes == {"10.0.2.0/26": A}
-    without = Policy(OWN, 64512, frozenset(), {B: PEERS[B]})
+    without = Policy(frozenset({OWN}), 64512, frozenset(), {B: PEERS[B]})
     assert table.select(without).routes == {}
     table.session(A, CLOSED, 1, RESTART)
     table.retain([B])
@@ -141,7 +147,23 @@ def test_a_peer_that_leaves_and_returns_before_its_session_ends() -> None:
         (TOR, "10.0.0.0/16", via(TOR), ""),
         (TOR, "127.0.0.0/8", via(TOR), "no routable prefix"),
         (TOR, "224.1.0.0/16", via(TOR), "no routable prefix"),
-        (TOR, "2001:db8::/32", via(TOR), "no routable prefix"),
+        (TOR, "2001:db8::/32", via(TOR), "next hop 192.0.2.9 is of another IP version"),
+        (TOR6, "203.0.113.0/24", via(TOR6), "next hop 2001:db8::9 is of another IP version"),
+        (A6, "fd00::40/122", via(A6), ""),
+        (A6, "fd00::41/128", via(A6), ""),
+        (A6, "fd00::/121", via(A6), "not in a block of that node's MeshNode"),
+        (A6, "fd00::80/122", via(A6), "not in a block of that node's MeshNode"),
+        (A6, "::a:0:240/122", via(A6), "not in a block of that node's MeshNode"),
+        (TOR6, "::/0", via(TOR6), ""),
+        (TOR6, "fd00::/122", via(TOR6), "inside this node's own blocks"),
+        (TOR6, "fe80::/64", via(TOR6), "no routable prefix"),
+        (TOR6, "ff02::/16", via(TOR6), "no routable prefix"),
+        (TOR6, "::1/128", via(TOR6), "no routable prefix"),
+        (TOR6, "::ffff:10.0.0.0/104", via(TOR6), "no routable prefix"),
+        (TOR6, "2001:db8:1::/48", via(OWN6), "next hop is this node"),
+        (TOR6, "2001:db8:1::/48", via("::"), "next hop :: is no unicast address"),
+        (TOR6, "2001:db8:1::/48", via("ff02::5"), "next hop ff02::5 is no unicast address"),
+        (TOR6, "2001:db8:1::/48", via("fe80::5"), "next hop fe80::5 is no unicast address"),
         (TOR, "203.0.113.0/24", via(OWN), "next hop is this node"),
         (TOR, "203.0.113.0/24", via("0.0.0.0"), "next hop 0.0.0.0 is no unicast address"),
         (TOR, "203.0.113.0/24", via("224.0.0.5"), "next hop 224.0.0.5 is no unicast address"),
@@ -150,7 +172,22 @@ def test_a_peer_that_leaves_and_returns_before_its_session_ends() -> None:
     ],
 )
 def test_what_is_accepted(peer: str, prefix: str, attributes: Attributes, why: str) -> None:
-    assert POLICY.refusal(peer, prefix, attributes) == why
+    assert BOTH.refusal(peer, prefix, attributes) == why
+
+
+def test_the_link_local_next_hop_beside_a_global_one_counts_for_nothing() -> None:
+    """After the relay was replaced, ExaBGP knows only that one (it keeps the last of the two)."""
+    table = Table()
+    table.session(TOR6, READY, 0, RESTART)
+    table.update(TOR6, {"2001:db8:1::/48": via("2001:db8::7")}, ())
+    table.update(TOR6, {"2001:db8:1::/48": via("fe80::7"), "2001:db8:2::/48": via("fe80::7")}, ())
+    assert table.select(BOTH).routes == {"2001:db8:1::/48": "2001:db8::7", "2001:db8:2::/48": TOR6}
+
+
+def test_a_link_local_gateway_found_in_the_kernel_stays_for_now() -> None:
+    table = Table()
+    table.adopt({"fd00::40/122": "fe80::1%2"}, PEERS6, RESTART)
+    assert table.select(BOTH).routes == {"fd00::40/122": "fe80::1%2"}
 
 
 @pytest.mark.parametrize(
@@ -169,6 +206,10 @@ def test_the_order_of_the_decision_process(better: Attributes, worse: Attributes
 def test_external_before_internal_then_the_lower_address() -> None:
     assert POLICY.rank(TOR, via(TOR)) < POLICY.rank(A, via(A))
     assert POLICY.rank(B, via(B)) < POLICY.rank(TOR, via(TOR))
+
+
+def cut(address: int, length: int, bits: int) -> Net:
+    return address >> (bits - length) << (bits - length), length, bits
 
 
 # --- the reference -------------------------------------------------------------------------------------------------
@@ -267,16 +308,18 @@ def plain_selection(history: list[Happened], now: int) -> dict[str, str]:
     return best
 
 
-@given(st.integers(0, 2**32 - 1), st.integers(0, 32), st.integers(0, 2**32 - 1), st.integers(0, 32))
-def test_inside_is_subset(one: int, one_length: int, other: int, other_length: int) -> None:
-    inner, outer = cut(one, one_length), cut(other, other_length)
-    spans = [(net[0], net[0] + 2 ** (32 - net[1])) for net in (inner, outer)]
-    assert inside(inner, outer) == (spans[1][0] <= spans[0][0] and spans[0][1] <= spans[1][1])
+nets = st.sampled_from([32, 128]).flatmap(
+    lambda bits: st.builds(cut, st.integers(0, 2**bits - 1), st.integers(0, bits), st.just(bits))
+)
 
 
-def cut(address: int, length: int) -> tuple[int, int]:
-    return address >> (32 - length) << (32 - length), length
+@given(nets, nets)
+def test_inside_is_subset(inner: Net, outer: Net) -> None:
+    spans = [(net[0], net[0] + 2 ** (net[2] - net[1])) for net in (inner, outer)]
+    contained = spans[1][0] <= spans[0][0] and spans[0][1] <= spans[1][1]
+    assert inside(inner, outer) == (inner[2] == outer[2] and contained)
 
 
 def test_prefixes_with_host_bits_are_cut() -> None:
-    assert parse_net("10.0.0.5/24") == parse_net("10.0.0.0/24") == (10 << 24, 24)
+    assert parse_net("10.0.0.5/24") == parse_net("10.0.0.0/24") == (10 << 24, 24, 32)
+    assert parse_net("fd00::5/120") == parse_net("fd00::/120") == (0xFD << 120, 120, 128)

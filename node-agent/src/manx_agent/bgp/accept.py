@@ -16,26 +16,31 @@ from dataclasses import dataclass
 from manx_agent.bgp.messages import Attributes
 from manx_agent.bgp.peers import Peer
 
-Net = tuple[int, int]
-"""First address as a number, and prefix length."""
+Net = tuple[int, int, int]
+"""First address as a number, prefix length, and the address's bits: 32 or 128."""
 
-UNROUTABLE = ("127.0.0.0/8", "224.0.0.0/4", "240.0.0.0/4", "169.254.0.0/16")
-"""Loopback, multicast, reserved, link-local: never a destination beyond a router (RFC 6890)."""
+UNROUTABLE = (
+    *("127.0.0.0/8", "224.0.0.0/4", "240.0.0.0/4", "169.254.0.0/16"),
+    *("::/128", "::1/128", "ff00::/8", "fe80::/10", "::ffff:0:0/96"),
+)
+"""Loopback, multicast, reserved, link-local, IPv4-mapped: never a destination beyond a router (RFC 6890)."""
+UNSPECIFIED = ("0.0.0.0", "::")
 
 
 @functools.lru_cache(maxsize=65536)
 def parse_net(prefix: str) -> Net | None:
-    """None where it is no IPv4 prefix; host bits are cut off."""
+    """None where it is no prefix; host bits are cut off."""
     try:
-        network = ipaddress.IPv4Network(prefix, strict=False)
+        network = ipaddress.ip_network(prefix, strict=False)
     except ValueError:
         return None
-    return int(network.network_address), network.prefixlen
+    return int(network.network_address), network.prefixlen, network.max_prefixlen
 
 
 def inside(inner: Net, outer: Net) -> bool:
     """Whether inner is outer or a part of it."""
-    return inner[1] >= outer[1] and (inner[0] ^ outer[0]) >> (32 - outer[1]) == 0
+    same_family = inner[2] == outer[2]
+    return same_family and inner[1] >= outer[1] and (inner[0] ^ outer[0]) >> (outer[2] - outer[1]) == 0
 
 
 def _nets(prefixes: tuple[str, ...] | frozenset[str]) -> tuple[Net, ...]:
@@ -49,7 +54,7 @@ _UNROUTABLE = _nets(UNROUTABLE)
 class Policy:
     """What a view says about received routes."""
 
-    own_address: str
+    own_addresses: frozenset[str]
     own_as: int
     own_blocks: frozenset[str]
     peers: dict[str, Peer]
@@ -62,7 +67,7 @@ class Policy:
         net = parse_net(prefix)
         if net is None or any(inside(net, bad) for bad in _UNROUTABLE):
             return "no routable prefix"
-        problem = self._bad_next_hop(attributes[0]) or self._looped(attributes[4])
+        problem = self._bad_next_hop(attributes[0], net) or self._looped(attributes[4])
         if problem:
             return problem
         if any(inside(net, own) for own in self._own_nets):
@@ -91,13 +96,15 @@ class Policy:
             return ""
         return "not in a block of that node's MeshNode"
 
-    def _bad_next_hop(self, next_hop: str) -> str:
-        if next_hop == self.own_address:
+    def _bad_next_hop(self, next_hop: str, prefix: Net) -> str:
+        if next_hop in self.own_addresses:
             return "next hop is this node"
+        if "%" in next_hop:
+            return ""  # with an interface: a gateway found in the kernel, not a peer's word
         net = parse_net(next_hop)
-        if net is None or next_hop == "0.0.0.0" or any(inside(net, bad) for bad in _UNROUTABLE):
+        if net is None or next_hop in UNSPECIFIED or any(inside(net, bad) for bad in _UNROUTABLE):
             return f"next hop {next_hop} is no unicast address"
-        return ""
+        return "" if net[2] == prefix[2] else f"next hop {next_hop} is of another IP version"
 
     def _looped(self, path: tuple[int, ...]) -> str:
         return f"own AS {self.own_as} in AS_PATH" if self.own_as in path else ""

@@ -23,7 +23,8 @@ import hashlib
 from dataclasses import dataclass
 
 from manx_agent.bgp.files import MARKER_ADDRESS, Desired
-from manx_agent.bgp.peers import Peer, Peers
+from manx_agent.bgp.messages import FAMILIES, version_of
+from manx_agent.bgp.peers import Peer, Peers, own_address
 from manx_agent.model import BgpView
 
 MAX_RESTART_TIME = 4095
@@ -47,7 +48,7 @@ def render(view: BgpView, peers: Peers, relay: tuple[str, ...]) -> Rendered:
     sections = [_neighbor(view, peer) for peer in peers.by_address.values()]
     body = "\n".join([process, *sections])
     marker = _marker(body)
-    announce = view.announced if view.address else frozenset()
+    announce = frozenset(cidr for cidr in view.announced if own_address(view, version_of(cidr)))
     return Rendered(f"{body}\n{_marker_section(marker)}", Desired(marker, frozenset(peers.by_address), announce))
 
 
@@ -58,7 +59,7 @@ def _neighbor(view: BgpView, peer: Peer) -> str:
     graceful = f"{restart_time}" if restart_time > 0 else "disable"
     return (
         f"neighbor {peer.address} {{\n"
-        f"  local-address {view.address};\n"
+        f"  local-address {own_address(view, peer.version)};\n"
         f"  router-id {settings.router_id or view.address};\n"
         f"  local-as {peer.local_as};\n"
         f"  peer-as {peer.peer_as};\n"
@@ -74,7 +75,7 @@ def _neighbor(view: BgpView, peer: Peer) -> str:
         f"    graceful-restart {graceful};\n"
         "    route-refresh disable;\n"
         "  }\n"
-        "  family {\n    ipv4 unicast;\n  }\n"
+        f"  family {{\n    {FAMILIES[peer.version]};\n  }}\n"
         "  api {\n"
         "    processes [ manx ];\n"
         "    neighbor-changes;\n"

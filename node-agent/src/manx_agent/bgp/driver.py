@@ -237,7 +237,8 @@ class BgpDriver:
         self._table.expire(self._clock())
         self._table.retain(self._peers.by_address)
         self._table.settle(self._peers.by_address)
-        policy = Policy(view.address, view.settings.as_number, view.announced, self._peers.by_address)
+        own = frozenset({view.address, view.address6} - {""})
+        policy = Policy(own, view.settings.as_number, view.announced, self._peers.by_address)
         self._selection = self._table.select(policy)
 
     def _tell(self) -> None:

@@ -68,7 +68,7 @@ class Desired:
     peers: frozenset[str] = frozenset()
     """Addresses of the wanted sessions."""
     announce: frozenset[str] = field(default_factory=frozenset)
-    """CIDRs to announce to every peer, with our own address as next hop."""
+    """CIDRs to announce to every peer of the same IP version, with our own address as next hop."""
 
     def encode(self) -> str:
         """JSON, equal for equal values."""

@@ -197,7 +197,7 @@ class SpeakerState:
 
     def _greet(self, session: Session) -> None:
         """Tells an established session what is wanted, and, the first time, that this was all."""
-        self._tell(session, self.desired.announce)
+        self._tell(session, self._wanted(session))
         if session.peer not in self._greeted:
             self._greeted.add(session.peer)
             self._commands.append(messages.end_of_rib(session.id))
@@ -231,6 +231,10 @@ class SpeakerState:
     def _note(self, note: Note) -> None:
         if not self.learning:
             self._notes.append(note)
+
+    def _wanted(self, session: Session) -> frozenset[str]:
+        """What it is to carry: prefixes of its own family."""
+        return _of_version(self.desired.announce, session.id.version)
 
     def _tell(self, session: Session, wanted: Set[str]) -> None:
         told = self._announced.setdefault(session.peer, set())
@@ -274,7 +278,7 @@ class SpeakerState:
         session.state, session.since = "Established", now - entry.seconds
         session.restart_time = -1 if entry.graceful else None
         session.end_of_rib = entry.seconds >= SETTLED_SECONDS
-        self._announced[session.peer] = set(self._leftover)
+        self._announced[session.peer] = set(_of_version(self._leftover, session.id.version))
         self.received.setdefault(session.peer, {})
 
     def _relearn(self, entry: messages.RibEntry) -> None:
@@ -295,11 +299,15 @@ class SpeakerState:
 
     def _take_over(self, session: Session) -> None:
         """What a former relay may have announced is not known to be: the wanted is announced again in any case."""
-        wanted = self.desired.announce if session.peer in self.desired.peers else frozenset()
+        wanted = self._wanted(session) if session.peer in self.desired.peers else frozenset()
         self._tell(session, self._announced.get(session.peer, set()) & wanted)
         self._announced[session.peer] = set()
         if session.peer in self.desired.peers:
             self._greet(session)
+
+
+def _of_version(prefixes: frozenset[str], version: int) -> frozenset[str]:
+    return frozenset(prefix for prefix in prefixes if messages.version_of(prefix) == version)
 
 
 def _chunks(peer: str, announced: dict[str, Attributes], withdrawn: tuple[str, ...] = ()) -> Iterator[Note]:

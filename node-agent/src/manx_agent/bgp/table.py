@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from manx_agent.bgp.accept import Policy
-from manx_agent.bgp.messages import Attributes
+from manx_agent.bgp.messages import Attributes, is_link_local, version_of
 
 END_OF_RIB_SECONDS = 30.0
 """How long, at least, a peer has for its updates from the session's coming up to End-of-RIB."""
@@ -79,7 +79,7 @@ class Table:
         for prefix in withdrawn:
             routes.pop(prefix, None)
         for prefix, attributes in announced.items():
-            routes[prefix] = Entry(attributes)
+            routes[prefix] = Entry(_with_global_next_hop(attributes, peer, routes.get(prefix)))
 
     def suspend(self, now: float, restart_time: float) -> None:
         """Nothing is known any more (the relay is gone, or about to tell everything anew): all is stale."""
@@ -160,6 +160,15 @@ class Table:
         routes = self._routes.get(peer, {})
         for prefix in [prefix for prefix, entry in routes.items() if entry.deadline is not None]:
             del routes[prefix]
+
+
+def _with_global_next_hop(attributes: Attributes, peer: str, known: Entry | None) -> Attributes:
+    """A route with two next hops (RFC 2545, 3) is a route twice to ExaBGP, and it remembers the last, the link-local
+    one: that is all a relay that took over can tell. It is the same router's, mostly the peer's."""
+    next_hop, preference, origin, med, path = attributes
+    if not is_link_local(next_hop) or version_of(peer) != 6:
+        return attributes
+    return (known.attributes[0] if known is not None else peer), preference, origin, med, path
 
 
 def _kept_for(session: PeerSession, own: float) -> float:

@@ -1,12 +1,14 @@
 """The kernel's routes that BGP is responsible for: learned prefixes, and a blackhole for each of our own blocks.
 
-Owns: IPv4 routes of the main table with protocol 77 and metric 77 that have a gateway or are blackholes. Must not:
-touch any other route (pods' own /32 routes carry protocol 77 too, but lead to a device, without the metric), nor decide
-what is wanted.
+Owns: routes of the main table with protocol 77 and our metric that have a gateway or are blackholes. Must not: touch
+any other route (pods' own /32 and /128 routes carry protocol 77 too, but lead to a device, without the metric), nor
+decide what is wanted.
 
 The kernel is read at start, after every error and in `check`; in between, writes follow the difference from what was
 written last. Why a metric of our own: an administrator's route (metric 0) for the same prefix wins, a connected one
 above all; and replacing ours can never replace another's, since the kernel tells routes apart by prefix and metric.
+IPv6 knows no metric 0: there, connected routes have 256 and an administrator's 1024, so ours is higher.
+The kernel's IPv6 routes are read only where there are, or were, any of ours.
 Why no route monitor: the kernel says nothing when a link that goes down takes its IPv4 routes with it, so the table has
 to be read again and again all the same (35 microseconds a route).
 """
@@ -26,15 +28,23 @@ from manx_agent.drivers import process
 from manx_agent.model import AgentError
 from manx_core.api.v1alpha1 import ROUTE_PROTOCOL
 
-METRIC = 77
+METRICS = {4: 77, 6: 1077}
+"""By IP version."""
 MAIN_TABLE = 254
 BATCH = 256
 """From this many changes on, `ip -batch` is used: twenty times as fast as one request for each."""
 
-AF_INET = 2
+AF_INET, AF_INET6 = 2, 10
 RTN_UNICAST, RTN_LOCAL, RTN_BLACKHOLE = 1, 2, 6
 RTM_F_FIB_MATCH = 0x2000
 EEXIST, ESRCH = 17, 3
+NO_IPV6 = (95, 97)
+"""EOPNOTSUPP, EAFNOSUPPORT."""
+
+FAMILIES = {4: AF_INET, 6: AF_INET6}
+ANYWHERE = {4: "0.0.0.0", 6: "::"}
+LINK_LOCAL = ("fe8", "fe9", "fea", "feb")
+"""How addresses of fe80::/10 begin; no IPv4 address does."""
 
 BLACKHOLE = "blackhole"
 """In place of a gateway."""
@@ -54,7 +64,8 @@ class RouteOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One write. `gateway` is an address or BLACKHOLE; `verb` is "add", "replace" or "del"."""
+    """One write. `gateway` is an address or BLACKHOLE; `verb` is "add", "replace" or "del". A link-local gateway has
+    its interface's index behind it ("fe80::1%2")."""
 
     verb: str
     prefix: str
@@ -62,17 +73,26 @@ class Change:
 
     def batch_line(self) -> str:
         """For `ip -batch`."""
-        own = f"proto {ROUTE_PROTOCOL} metric {METRIC}"
+        own = f"proto {ROUTE_PROTOCOL} metric {METRICS[_version(self.prefix)]}"
         if self.gateway == BLACKHOLE:
             return f"route {self.verb} blackhole {self.prefix} {own}"
-        return f"route {self.verb} {self.prefix} via {self.gateway} {own}"
+        gateway, _, index = self.gateway.partition("%")
+        device = f" dev if{index}" if index else ""
+        return f"route {self.verb} {self.prefix} via {gateway}{device} {own}"
 
     def request(self) -> dict[str, Any]:
         """For pyroute2."""
-        common = {"dst": self.prefix, "proto": ROUTE_PROTOCOL, "priority": METRIC}
+        version = _version(self.prefix)
+        common = {
+            "family": FAMILIES[version],
+            "dst": self.prefix,
+            "proto": ROUTE_PROTOCOL,
+            "priority": METRICS[version],
+        }
         if self.gateway == BLACKHOLE:
             return {**common, "type": "blackhole"}
-        return {**common, "gateway": self.gateway}
+        gateway, _, index = self.gateway.partition("%")
+        return {**common, "gateway": gateway, **({"oif": int(index)} if index else {})}
 
 
 def plan(have: Mapping[str, str], want: Mapping[str, str]) -> list[Change]:
@@ -99,6 +119,8 @@ class KernelRoutes:
         self._lock = asyncio.Lock()
         self._installed: dict[str, str] | None = None
         """What we wrote, prefix → gateway; None: not known, read it."""
+        self._ipv6 = True
+        """Whether there may be IPv6 routes of ours: before the first reading, what a former agent left is not known."""
         self._wanted: dict[str, str] = {}
         self._blackholes: frozenset[str] = frozenset()
         self._gateways: dict[str, str] = {}
@@ -120,6 +142,7 @@ class KernelRoutes:
         refuses is in the outcome's errors. Raises RouteError."""
         async with self._lock:
             self._wanted, self._blackholes = dict(routes), blackholes
+            self._ipv6 |= self._wants_ipv6()
             await self._converge()
             return self._outcome()
 
@@ -164,12 +187,15 @@ class KernelRoutes:
     async def _resolve(self, next_hop: str) -> str:
         """The gateway to use: the next hop itself where it is on a link of ours, else that of the route to it (RFC
         4271, 5.1.3). Raises NetlinkError, or RouteError where that route is one that BGP itself learned."""
-        for message in await self._request("get", dst=next_hop, flags=RTM_F_FIB_MATCH):
+        if "%" in next_hop:
+            return next_hop  # a gateway itself, as it was found in the kernel
+        family = FAMILIES[_version(next_hop)]
+        for message in await self._request("get", family=family, dst=next_hop, flags=RTM_F_FIB_MATCH):
             if message["type"] == RTN_LOCAL:
                 raise RouteError(f"next hop {next_hop} is an address of this node")
             if message["proto"] == ROUTE_PROTOCOL or message["type"] != RTN_UNICAST:
                 raise RouteError(f"next hop {next_hop} can only be reached through a route that BGP learned")
-            gateway = str(message.get_attr("RTA_GATEWAY") or next_hop)
+            gateway = _gateway(message) or next_hop
             self._gateways[next_hop] = gateway
             return gateway
         raise RouteError(f"no route to next hop {next_hop}")
@@ -203,14 +229,31 @@ class KernelRoutes:
 
     async def _read(self) -> dict[str, str]:
         try:
-            return {prefix: gateway async for prefix, gateway in self._dump()}
+            found = {prefix: gateway async for prefix, gateway in self._dump(AF_INET)}
+            if self._ipv6:
+                found6 = await self._read_ipv6()
+                self._ipv6 = bool(found6) or self._wants_ipv6()
+                found |= found6
+            return found
         except NetlinkError as error:
             raise RouteError(f"cannot read the kernel's routes: {_words(error)}") from error
 
-    async def _dump(self) -> AsyncIterator[tuple[str, str]]:
+    async def _read_ipv6(self) -> dict[str, str]:
+        """Nothing where the kernel has no IPv6."""
+        try:
+            return {prefix: gateway async for prefix, gateway in self._dump(AF_INET6)}
+        except NetlinkError as error:
+            if error.code in NO_IPV6:
+                return {}
+            raise
+
+    def _wants_ipv6(self) -> bool:
+        return any(_version(prefix) == 6 for prefixes in (self._wanted, self._blackholes) for prefix in prefixes)
+
+    async def _dump(self, family: int) -> AsyncIterator[tuple[str, str]]:
         if self._netlink is None:
             self._netlink = AsyncIPRoute(strict_check=True)
-        async for message in await self._netlink.route("dump", family=AF_INET, proto=ROUTE_PROTOCOL):
+        async for message in await self._netlink.route("dump", family=family, proto=ROUTE_PROTOCOL):
             route = _own(message)
             if route is not None:
                 yield route
@@ -230,13 +273,25 @@ class KernelRoutes:
 def _own(message: Any) -> tuple[str, str] | None:
     """(prefix, gateway) of a route message that is ours; the kernel has filtered by protocol."""
     table = message.get_attr("RTA_TABLE") or message["table"]
-    if table != MAIN_TABLE or message["proto"] != ROUTE_PROTOCOL or message.get_attr("RTA_PRIORITY") != METRIC:
+    version = 6 if message["family"] == AF_INET6 else 4
+    priority = message.get_attr("RTA_PRIORITY")
+    if table != MAIN_TABLE or message["proto"] != ROUTE_PROTOCOL or priority != METRICS[version]:
         return None
-    prefix = f"{message.get_attr('RTA_DST') or '0.0.0.0'}/{message['dst_len']}"
+    prefix = f"{message.get_attr('RTA_DST') or ANYWHERE[version]}/{message['dst_len']}"
     if message["type"] == RTN_BLACKHOLE:
         return prefix, BLACKHOLE
-    gateway = message.get_attr("RTA_GATEWAY")
-    return (prefix, str(gateway)) if gateway and message["type"] == RTN_UNICAST else None
+    gateway = _gateway(message)
+    return (prefix, gateway) if gateway and message["type"] == RTN_UNICAST else None
+
+
+def _gateway(message: Any) -> str:
+    """A route message's next hop, with its interface where it is link-local; "" where it leads to a device."""
+    gateway = str(message.get_attr("RTA_GATEWAY") or "")
+    return f"{gateway}%{message.get_attr('RTA_OIF')}" if gateway.startswith(LINK_LOCAL) else gateway
+
+
+def _version(prefix: str) -> int:
+    return 6 if ":" in prefix else 4
 
 
 def _differences(expected: Mapping[str, str], found: Mapping[str, str]) -> tuple[str, ...]:
