@@ -280,6 +280,7 @@ class Metadata(ApiModel):
     """meta/v1 ObjectMeta, as far as it is read."""
 
     name: StrictStr = ""
+    namespace: StrictStr = ""
     uid: StrictStr = ""
     generation: StrictInt = 0
     labels: dict[str, str] = {}

@@ -22,7 +22,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A cluster-scoped kind. `rules`: CEL on the whole object; `status`: whether it has the status subresource."""
+    """A kind. `rules`: CEL on the whole object; `status`: whether it has the status subresource."""
 
     group: str
     version: str
@@ -33,6 +33,7 @@ class Kind:
     columns: tuple[Column, ...] = ()
     rules: tuple[dict[str, Any], ...] = ()
     status: bool = True
+    namespaced: bool = False
 
 
 AGE = Column("Age", ".metadata.creationTimestamp", "date")

@@ -26,6 +26,16 @@ ROUTE_PROTOCOL = 77
 """The rtnetlink protocol number of every route that Manx puts into a kernel (unassigned in rtnetlink.h)."""
 
 
+class Condition(KubeStruct, frozen=True, gc=False):
+    """meta/v1 Condition."""
+
+    type: str
+    status: Literal["True", "False", "Unknown"]
+    reason: str = ""
+    message: str = ""
+    last_transition_time: str = ""
+
+
 # --- NodeState: what only this node needs; written by the operator -------------------------------------------------
 
 
@@ -145,8 +155,8 @@ class ClassTier(KubeStruct, frozen=True, gc=False):
 
 
 class PolicyClassSpec(KubeStruct, frozen=True, gc=False):
-    """The policies that apply to a set of pods alike. The policy types of the programs named say in which directions the
-    pods are isolated. A packet that every tier passes is allowed."""
+    """The policies that apply to a set of pods alike. The policy types of the programs named say in which directions
+    the pods are isolated. A packet that every tier passes is allowed."""
 
     epoch: int
     tiers: tuple[ClassTier, ...] = ()
@@ -234,11 +244,31 @@ class PolicyProgramSpec(KubeStruct, frozen=True, gc=False):
     """Whether packets that this policy denies, by a rule or by selecting a pod that nothing allows, are logged."""
 
 
+class PolicyNodes(KubeStruct, frozen=True, gc=False):
+    """Nodes, counted."""
+
+    concerned: int = 0
+    """Nodes with a pod that the policy applies to."""
+    in_force: int = 0
+    """Those of them in whose kernel the program is as it stands here."""
+
+
+class PolicyProgramStatus(KubeStruct, frozen=True, gc=False):
+    """Where a policy is in force."""
+
+    observed_generation: int = 0
+    """The generation of the user's object that `nodes` is about."""
+    nodes: PolicyNodes = PolicyNodes()
+    conditions: tuple[Condition, ...] = ()
+    """InForce, which names nodes that lag behind."""
+
+
 class PolicyProgram(KubeStruct, frozen=True, gc=False):
     """A policy's compiled rules, in order, with selectors replaced by AddressGroup ids."""
 
     metadata: ObjectMeta
     spec: PolicyProgramSpec
+    status: PolicyProgramStatus = PolicyProgramStatus()
 
 
 class AddressGroupSpec(KubeStruct, frozen=True, gc=False):
@@ -348,16 +378,6 @@ class IPAMBlock(KubeStruct, frozen=True, gc=False):
 
 
 # --- NodeReport: what is in the kernel; written by the node's agent ------------------------------------------------
-
-
-class Condition(KubeStruct, frozen=True, gc=False):
-    """meta/v1 Condition."""
-
-    type: str
-    status: Literal["True", "False", "Unknown"]
-    reason: str = ""
-    message: str = ""
-    last_transition_time: str = ""
 
 
 class PeerStatus(KubeStruct, frozen=True, gc=False):
