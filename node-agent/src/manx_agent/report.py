@@ -110,8 +110,8 @@ def _routes(bgp: BgpOutcome) -> Condition:
 
 def _bgp(inputs: Inputs) -> Condition:
     settings = inputs.share.settings
-    if settings is not None and not settings.ipv4:
-        return _state("BGP", ("NoAddress", "this node's IPv4 address is not known, so it has no sessions"), ("", ""))
+    if settings is not None and not (settings.ipv4 or settings.ipv6):
+        return _state("BGP", ("NoAddress", "this node's address is not known, so it has no sessions"), ("", ""))
     down = [f"{peer.name} ({peer.address}): {peer.state}" for peer in inputs.bgp.peers if peer.state != "Established"]
     problem = ("NotEstablished", f"no session with {_some(down)}") if down else None
     return _state("BGP", problem, ("Established", f"all {len(inputs.bgp.peers)} sessions are established"))

@@ -180,6 +180,7 @@ class Share:
         return BgpView(
             node=self.node,
             address=self.settings.ipv4,
+            address6=self.settings.ipv6,
             settings=self.settings.bgp,
             mesh=dict(self._mesh),
             peers=self.settings.peers,
