@@ -1,21 +1,29 @@
 """A cluster as far as policy depends on it, and what makes a pod an endpoint.
 
 Owns: the plain value that `verdict` is asked about, and the reading of pods that both semantics share.
-Must not: index or cache; it is for the reference, for tests and for explaining.
+Must not: index or cache; it is for the reference, for tests and for explaining. Nor import at run time what users'
+kinds are made of: agents import this module, and do without pydantic.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from manx_core.api.core_v1 import Container, Namespace, NetworkPolicy, Pod
+from manx_core.api.core_v1 import Container, EndpointSlice, Namespace, NetworkPolicy, Pod, ServiceAccount
+
+if TYPE_CHECKING:
+    from manx_core.api import calico_policy
+    from manx_core.api.network_set import GlobalNetworkSet, NetworkSet
+    from manx_core.api.tier import Tier
 
 PodKey = tuple[str, str]
 """Namespace and name."""
 PolicyKey = tuple[str, str]
 """Namespace and name."""
+ObjectKey = tuple[str, str]
+"""Namespace, empty for objects of none, and name."""
 
 Direction = Literal["Ingress", "Egress"]
 
@@ -32,15 +40,24 @@ class NamedPort(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Everything that Kubernetes NetworkPolicy depends on."""
+    """Everything that policy depends on."""
 
     namespaces: Mapping[str, Namespace] = field(default_factory=dict)
     pods: Mapping[PodKey, Pod] = field(default_factory=dict)
     policies: Mapping[PolicyKey, NetworkPolicy] = field(default_factory=dict)
+    """Kubernetes' NetworkPolicies."""
     addresses: Mapping[PodKey, tuple[str, ...]] = field(default_factory=dict)
     """The addresses allocated to each pod."""
     node_addresses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Node name → all addresses of that node itself."""
+    service_accounts: Mapping[ObjectKey, ServiceAccount] = field(default_factory=dict)
+    endpoint_slices: Mapping[ObjectKey, EndpointSlice] = field(default_factory=dict)
+    calico_policies: Mapping[ObjectKey, calico_policy.NetworkPolicy | calico_policy.GlobalNetworkPolicy] = field(
+        default_factory=dict
+    )
+    tiers: Mapping[str, Tier] = field(default_factory=dict)
+    """Those that users declare. The built-in ones are there without being declared."""
+    network_sets: Mapping[ObjectKey, NetworkSet | GlobalNetworkSet] = field(default_factory=dict)
 
 
 def is_endpoint(pod: Pod) -> bool:

@@ -1,19 +1,34 @@
-"""verdict(): what Kubernetes NetworkPolicy says of a connection. The reference semantics.
+"""verdict(): what the declared policies of all kinds say of a connection, and why. The reference semantics.
 
-Owns: the API's sentences (networking.k8s.io/v1 and the concept page "Network Policies"), each beside its branch, over
-the users' own objects. Must not: be fast, or share code with what it is the reference for: neither selectors'
-canonical form nor the compiler is used here, save for what counts as valid.
+Owns: the path of a question through tiers, policies and rules; `reference` has each kind's sentences.
+Must not: be fast, or share code with what it is the reference for. All that is compiled, rendered or explained is held
+against it.
 """
 
 from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
+from typing import Literal
 
-from manx_core.api.core_v1 import LabelSelector, NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort, Pod
-from manx_core.policy.cluster import Cluster, Direction, PodKey, is_endpoint, named_ports
-from manx_core.policy.validate import check_network_policy, parse_network
-from manx_core.selectors import check_label_selector
+from manx_core.policy.cluster import Cluster, Direction, PodKey, is_endpoint
+from manx_core.policy.reference.connection import Connection, Item, end_at, protocol_number
+from manx_core.policy.reference.tiers import Judge, TierView, tiers_of
+
+
+@dataclass(frozen=True, slots=True)
+class Deciding:
+    """A rule of a policy in a tier."""
+
+    tier: str
+    kind: Literal["KubernetesNetworkPolicy", "NetworkPolicy", "GlobalNetworkPolicy"]
+    namespace: str
+    """Empty for a GlobalNetworkPolicy."""
+    name: str
+    direction: Direction
+    rule: int
+    """The rule's position in the user's list, or -1 for a policy that is not valid."""
+    action: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,179 +37,112 @@ class Verdict:
 
     allowed: bool
     because: str
+    tier: str = ""
+    """The tier that decided; empty where none did."""
+    rule: Deciding | None = None
+    """The rule that decided; None where a tier's default action did, or no policy was asked."""
+    passed: tuple[Deciding, ...] = ()
+    """The rules that went before without deciding, in order: Log, and Pass to the next tier."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Question:
-    """A connection of `subject`, and the pods at both ends where they are pods with addresses of their own."""
-
-    cluster: Cluster
-    subject: PodKey
-    peer: str
-    destination: PodKey | None
-    peer_pod: PodKey | None
-    port: int
-    protocol: str
-
-
-def verdict(cluster: Cluster, subject: PodKey, peer: str, port: int, protocol: str, direction: Direction) -> Verdict:
+def verdict(
+    cluster: Cluster,
+    subject: PodKey,
+    peer: str,
+    port: int,
+    protocol: str | int,
+    direction: Direction,
+    *,
+    address: str = "",
+    source_port: int = 0,
+    icmp_type: int | None = None,
+    icmp_code: int | None = None,
+) -> Verdict:
     """May `peer` (an IP address) connect to the pod `subject` (Ingress), or `subject` to `peer` (Egress)?
 
-    `port` is the destination's, of `protocol` (TCP, UDP, SCTP; any other has no ports). A connection between pods is
-    allowed where both directions are, each asked with its own subject. Raises KeyError for an unknown subject.
+    `port` is the destination's, of `protocol`: a name or number of an IP protocol. `address` is the subject's; by
+    default the first that it has of the peer's family. A connection between pods is allowed where both directions are,
+    each asked with its own subject. Raises KeyError for an unknown subject, ValueError for an unknown protocol.
     """
     pod = cluster.pods[subject]
-    peer_pod = _pod_at(cluster, peer)
     if not is_endpoint(pod):
         return Verdict(True, "policy does not apply to a pod without an address of its own")
-    if peer_pod == subject:
-        # "A Pod cannot block access to itself."
+    if peer in cluster.addresses.get(subject, ()):
+        # "A Pod cannot block access to itself." Manx: whatever the policy's kind.
         return Verdict(True, "a pod cannot block access to itself")
     if direction == "Ingress" and peer in cluster.node_addresses.get(pod.spec.node_name, ()):
-        # "… OR if the traffic source is the pod's local node"
+        # "… OR if the traffic source is the pod's local node". Manx: whatever the policy's kind.
         return Verdict(True, "the source is the pod's own node")
-    destination = subject if direction == "Ingress" else peer_pod
-    question = _Question(cluster, subject, peer, destination, peer_pod, port, protocol)
-    return _by_policies(question, pod, direction)
+    own = address or _own_address(cluster, subject, peer)
+    source, destination = (peer, own) if direction == "Ingress" else (own, peer)
+    asked = Connection(
+        cluster=cluster,
+        direction=direction,
+        source=end_at(cluster, source, source_port, subject if direction == "Egress" else None),
+        destination=end_at(cluster, destination, port, subject if direction == "Ingress" else None),
+        version=ipaddress.ip_address(peer).version,
+        protocol=protocol_number(protocol),
+        icmp_type=icmp_type,
+        icmp_code=icmp_code,
+    )
+    return _by_tiers(asked, next(item for item in asked.subject.items if item.pod == subject))
 
 
-def _by_policies(question: _Question, pod: Pod, direction: Direction) -> Verdict:
-    policies = [
-        policy
-        for _, policy in sorted(question.cluster.policies.items())
-        if direction in _types(policy) and _applies(policy, question.subject, pod)
-    ]
-    if not policies:
-        # "By default, a pod is non-isolated": traffic is allowed if no policy selects the pod for the direction.
-        return Verdict(True, f"no policy selects the pod for {direction}")
-    for policy in policies:
-        # "Network policies do not conflict; they are additive": it takes one rule of one policy.
-        found = _allowing_rule(question, policy, direction)
-        if found:
-            return Verdict(True, f"{_name(policy)} allows it: {found}")
-    return Verdict(False, f"no rule allows it of {', '.join(map(_name, policies))}")
+def _own_address(cluster: Cluster, subject: PodKey, peer: str) -> str:
+    version = ipaddress.ip_address(peer).version
+    held = (text for text in cluster.addresses.get(subject, ()) if ipaddress.ip_address(text).version == version)
+    return next(held, "")
 
 
-def _name(policy: NetworkPolicy) -> str:
-    return f"{policy.metadata.namespace}/{policy.metadata.name}"
+def _by_tiers(asked: Connection, pod: Item) -> Verdict:
+    passed: tuple[Deciding, ...] = ()
+    concerned = False
+    for tier in tiers_of(asked.cluster):
+        # "Each tier that contains a policy that applies to the endpoint processes the packet."
+        policies = [judge for judge in tier.policies if judge.applies(pod, asked.direction)]
+        if not policies:
+            continue
+        concerned = True
+        found = _in_tier(asked, tier, policies, passed)
+        if isinstance(found, Verdict):
+            return found
+        passed = found
+    if concerned:
+        # What every tier passes is left to the pod's profile, and the profile that a namespace makes allows.
+        return Verdict(True, "every tier passes it on", passed=passed)
+    # "By default, a pod is non-isolated": traffic is allowed if no policy selects the pod for the direction.
+    return Verdict(True, f"no policy selects the pod for {asked.direction}")
 
 
-def _types(policy: NetworkPolicy) -> tuple[str, ...]:
-    types = policy.spec.policy_types
-    if any(kind not in ("Ingress", "Egress") for kind in types):
-        return ("Ingress", "Egress")  # Manx: what is not valid isolates as widely as it may have meant.
-    if types:
-        return types
-    # "If this field is not specified, … policies that contain an egress section are assumed to affect egress, and all
-    # policies (whether or not they contain an ingress section) are assumed to affect ingress."
-    return ("Ingress", "Egress") if policy.spec.egress else ("Ingress",)
+def _in_tier(
+    asked: Connection, tier: TierView, policies: list[Judge], passed: tuple[Deciding, ...]
+) -> Verdict | tuple[Deciding, ...]:
+    """What the tier decides; or, where it passes the packet on, the rules that went before."""
+    for judge in policies:
+        if judge.closes:
+            closed = _deciding(tier, judge, asked, -1, "Deny")
+            return Verdict(False, f"{judge.name} is not valid, and denies", tier.name, closed, passed)
+        for number, action in judge.matching_rules(asked):
+            rule = _deciding(tier, judge, asked, number, action)
+            where = f"{asked.direction.lower()}[{number}]"
+            # "Allow and Deny are immediate and final and no further rules are processed."
+            if action == "Allow":
+                return Verdict(True, f"{judge.name} allows it: {where}", tier.name, rule, passed)
+            if action == "Deny":
+                return Verdict(False, f"{judge.name} denies it: {where}", tier.name, rule, passed)
+            passed = (*passed, rule)
+            # "The Pass action in a Rule jumps to the next Tier."
+            if action == "Pass":
+                return passed
+            # "After a Log action, processing continues with the next rule."
+    if tier.default_action == "Pass":
+        return passed
+    # "If the Tier applies to the endpoint, but takes no action on the packet the packet is dropped. This behaviour can
+    # be changed by setting the defaultAction of a tier to Pass."
+    names = ", ".join(judge.name for judge in policies)
+    return Verdict(False, f"no rule decides it of {names}, and tier {tier.name} denies", tier.name, None, passed)
 
 
-def _applies(policy: NetworkPolicy, subject: PodKey, pod: Pod) -> bool:
-    if policy.metadata.namespace != subject[0]:
-        return False
-    if check_label_selector(policy.spec.pod_selector):
-        return True  # Manx: of a selector that is not valid, the whole namespace.
-    # "An empty selector matches all pods in the policy's namespace."
-    return _selects(policy.spec.pod_selector, pod.metadata.labels)
-
-
-def _allowing_rule(question: _Question, policy: NetworkPolicy, direction: Direction) -> str:
-    """The rule that allows it, for people; empty for none."""
-    if check_network_policy(policy):
-        return ""  # Manx: a policy that is not valid, and never was, allows nothing.
-    if direction == "Ingress":
-        rules = [(rule.from_, rule.ports) for rule in policy.spec.ingress]
-    else:
-        rules = [(rule.to, rule.ports) for rule in policy.spec.egress]
-    for number, (peers, ports) in enumerate(rules):
-        # "Traffic must match both ports and from [to]."
-        if _any_peer(question, policy, peers) and _any_port(question, ports):
-            return f"{direction.lower()}[{number}]"
-    return ""
-
-
-def _any_peer(question: _Question, policy: NetworkPolicy, peers: tuple[NetworkPolicyPeer, ...]) -> bool:
-    if not peers:
-        # "If this field is empty or missing, this rule matches all sources [destinations]."
-        return True
-    # "Items in this list are combined using a logical OR operation."
-    return any(_peer_matches(question, policy, peer) for peer in peers)
-
-
-def _peer_matches(question: _Question, policy: NetworkPolicy, peer: NetworkPolicyPeer) -> bool:
-    if peer.ip_block is not None:
-        address = ipaddress.ip_address(question.peer)
-        # "except is a slice of CIDRs that should not be included within an ipBlock"
-        excluded = any(address in parse_network(text) for text in peer.ip_block.except_)
-        return address in parse_network(peer.ip_block.cidr) and not excluded
-    if question.peer_pod is None:
-        return False  # Selectors select pods.
-    namespace = question.peer_pod[0]
-    if peer.namespace_selector is None:
-        # "Otherwise it selects the pods matching podSelector in the policy's own namespace."
-        in_namespace = namespace == policy.metadata.namespace
-    else:
-        # "namespaceSelector selects namespaces using cluster-scoped labels … if present but empty, it selects all
-        # namespaces." A namespace that is not known is not selected.
-        known = question.cluster.namespaces.get(namespace)
-        in_namespace = known is not None and _selects(peer.namespace_selector, known.metadata.labels)
-    if peer.pod_selector is None:
-        # "Otherwise it selects all pods in the namespaces selected by namespaceSelector."
-        return in_namespace
-    # "If namespaceSelector is also set, then the NetworkPolicyPeer as a whole selects the pods matching podSelector in
-    # the namespaces selected by namespaceSelector."
-    return in_namespace and _selects(peer.pod_selector, question.cluster.pods[question.peer_pod].metadata.labels)
-
-
-def _any_port(question: _Question, ports: tuple[NetworkPolicyPort, ...]) -> bool:
-    if not ports:
-        # "If this field is empty or missing, this rule matches all ports (traffic not restricted by port)."
-        return True
-    return any(_port_matches(question, port) for port in ports)
-
-
-def _port_matches(question: _Question, port: NetworkPolicyPort) -> bool:
-    if port.protocol != question.protocol:
-        return False
-    if port.port is None:
-        # "If this field is not provided, this matches all port names and numbers."
-        return True
-    if isinstance(port.port, str):
-        # "This can either be a numerical or named port on a pod": the destination's.
-        return question.port in _numbers(question, port.port)
-    # "endPort indicates that the range of ports from port to endPort if set, inclusive, should be allowed."
-    return port.port <= question.port <= (port.end_port or port.port)
-
-
-def _numbers(question: _Question, name: str) -> list[int]:
-    if question.destination is None:
-        return []
-    pod = question.cluster.pods[question.destination]
-    return [p.number for p in named_ports(pod) if p.name == name and p.protocol == question.protocol]
-
-
-def _selects(selector: LabelSelector, labels: dict[str, str]) -> bool:
-    """ "The result of matchLabels and matchExpressions are ANDed." """
-    if any(labels.get(key) != value for key, value in selector.match_labels.items()):
-        return False
-    for expression in selector.match_expressions:
-        value = labels.get(expression.key)
-        holds = {
-            "In": value is not None and value in expression.values,
-            "NotIn": value is None or value not in expression.values,
-            "Exists": value is not None,
-            "DoesNotExist": value is None,
-        }
-        if not holds[expression.operator]:
-            return False
-    return True
-
-
-def _pod_at(cluster: Cluster, address: str) -> PodKey | None:
-    """The pod with an address of its own that has this one."""
-    for key, addresses in cluster.addresses.items():
-        pod = cluster.pods.get(key)
-        if pod is not None and is_endpoint(pod) and address in addresses:
-            return key
-    return None
+def _deciding(tier: TierView, judge: Judge, asked: Connection, number: int, action: str) -> Deciding:
+    meta = judge.policy.metadata
+    return Deciding(tier.name, judge.kind, meta.namespace, meta.name, asked.direction, number, action)
