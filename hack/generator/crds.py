@@ -9,7 +9,17 @@ from typing import Any
 
 from generator import manx_kinds, structs
 from generator.schema import Schema, structural
-from manx_core.api import bgp_configuration, bgp_peer, calico_addons, installation, ip_pool
+from manx_core.api import (
+    bgp_configuration,
+    bgp_peer,
+    calico_addons,
+    calico_policy,
+    felix_configuration,
+    installation,
+    ip_pool,
+    network_set,
+    tier,
+)
 from manx_core.api.fields import RULES, ApiModel
 from manx_core.api.kind import Column, Kind
 
@@ -19,6 +29,12 @@ USER_KINDS: tuple[tuple[Kind, type[ApiModel]], ...] = (
     (bgp_configuration.KIND, bgp_configuration.BGPConfiguration),
     (bgp_peer.KIND, bgp_peer.BGPPeer),
     (ip_pool.KIND, ip_pool.IPPool),
+    (felix_configuration.KIND, felix_configuration.FelixConfiguration),
+    (tier.KIND, tier.Tier),
+    (calico_policy.NETWORK_POLICY, calico_policy.NetworkPolicy),
+    (calico_policy.GLOBAL_NETWORK_POLICY, calico_policy.GlobalNetworkPolicy),
+    (network_set.NETWORK_SET, network_set.NetworkSet),
+    (network_set.GLOBAL_NETWORK_SET, network_set.GlobalNetworkSet),
 )
 _API_VERSION = {
     "type": "string",
@@ -58,7 +74,12 @@ def definition(kind: Kind, schema: Schema) -> dict[str, Any]:
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
         "metadata": {"name": f"{kind.plural}.{kind.group}", "labels": {"app.kubernetes.io/part-of": "manx"}},
-        "spec": {"group": kind.group, "scope": "Cluster", "names": _names(kind), "versions": [version]},
+        "spec": {
+            "group": kind.group,
+            "scope": "Namespaced" if kind.namespaced else "Cluster",
+            "names": _names(kind),
+            "versions": [version],
+        },
     }
 
 

@@ -14,6 +14,7 @@ from generator.schema import Schema
 from manx_core.api import v1alpha1
 from manx_core.api.fields import MAX_AS_NUMBER, rule
 from manx_core.api.kind import AGE, Column, Kind
+from manx_core.api.policy_status import IN_FORCE
 
 _OCTET = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 _V4 = rf"{_OCTET}(\.{_OCTET}){{3}}"
@@ -25,6 +26,8 @@ _PORT_NUMBER: Schema = {"minimum": 1, "maximum": 65535}
 _NAME: Schema = {"minLength": 1, "maxLength": 253}
 _ADDRESS: Schema = {"pattern": f"^({_V4}|{_V6})$"}
 _IPV4_OR_NONE: Schema = {"pattern": f"^({_V4})?$"}
+_IPV6_OR_NONE: Schema = {"pattern": f"^({_V6})?$"}
+_PROTOCOL = "(TCP|UDP|SCTP|UDPLite|ICMP|ICMPv6|25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9][0-9]?)?"
 _EPOCH: Schema = {"minimum": 0, "description": "The writer's Lease epoch; an update with a lower one is refused."}
 
 LIMITS: dict[tuple[str, str], Schema] = {
@@ -44,18 +47,31 @@ LIMITS: dict[tuple[str, str], Schema] = {
     ("BgpPeer", "port"): _PORT_NUMBER,
     ("NodeStateSpec", "ipv4"): _IPV4_OR_NONE,
     ("NodeStateSpec", "mtu"): {"minimum": 0, "maximum": 65535},
-    ("PolicyClassSpec", "policies"): {"items": _NAME},
-    ("Rule", "ports"): {"items": {"pattern": f"^{_PORT}(-{_PORT})?$"}},
-    ("Rule", "nets"): {"items": {"pattern": f"^{_NET}$"}},
-    ("Rule", "not_nets"): {"items": {"pattern": f"^{_NET}$"}},
+    ("NodeStateSpec", "ipv6"): _IPV6_OR_NONE,
+    ("PolicySettings", "mark_mask"): {"minimum": 0, "maximum": 0xFFFFFFFF},
+    ("PolicySettings", "refresh_interval"): {"minimum": 0},
+    ("PolicySettings", "route_refresh_interval"): {"minimum": 0},
+    ("PolicySettings", "nat_port_range"): {"pattern": f"^({_PORT}:{_PORT})?$"},
+    ("ClassTier", "name"): _NAME,
+    ("ClassTier", "policies"): {"minItems": 1, "items": _NAME},
+    ("RuleEnd", "ports"): {"items": {"pattern": f"^{_PORT}(-{_PORT})?$"}},
+    ("RuleEnd", "not_ports"): {"items": {"pattern": f"^{_PORT}(-{_PORT})?$"}},
+    ("RuleEnd", "nets"): {"items": {"pattern": f"^{_NET}$"}},
+    ("RuleEnd", "not_nets"): {"items": {"pattern": f"^{_NET}$"}},
+    ("IcmpMatch", "type"): {"minimum": 0, "maximum": 255},
+    ("IcmpMatch", "code"): {"minimum": -1, "maximum": 255},
+    ("Rule", "protocol"): {"pattern": f"^{_PROTOCOL}$"},
+    ("Rule", "not_protocol"): {"pattern": f"^{_PROTOCOL}$"},
+    ("Rule", "index"): {"minimum": 0},
     ("AddressGroupSpec", "group"): _NAME,
     ("AddressGroupSpec", "chunk"): {"minimum": 0},
     ("AddressGroupSpec", "chunks"): {"minimum": 0},
     ("AddressGroupSpec", "members"): {
         "maxItems": 100,
-        "items": {"pattern": f"^({_V4}|{_V6})(,(tcp|udp|sctp):{_PORT})?$"},
+        "items": {"pattern": f"^({_NET}|({_V4}|{_V6}),(tcp|udp|sctp):{_PORT})$"},
     },
     ("MeshNodeSpec", "ipv4"): _IPV4_OR_NONE,
+    ("MeshNodeSpec", "ipv6"): _IPV6_OR_NONE,
     ("MeshNodeSpec", "as_number"): {**_AS, "x-manx-default": 64512},
     ("MeshNodeSpec", "blocks"): {"items": {"pattern": f"^{_NET}$"}},
     ("IPAMBlockSpec", "cidr"): {"pattern": f"^{_NET}$", "maxLength": 43},
@@ -65,6 +81,7 @@ LIMITS: dict[tuple[str, str], Schema] = {
     ("IPAMBlockSpec", "forgotten"): {"minimum": 0},
     ("Allocation", "address"): _ADDRESS,
     ("FreedAddress", "address"): _ADDRESS,
+    **{("PolicyNodes", count): {"minimum": 0, "x-manx-default": 0} for count in ("concerned", "in_force")},
     **{("NodeReportStatus", count): {"x-manx-default": 0} for count in ("policies", "endpoints", "groups", "routes",
                                                                         "lag_milliseconds")},
 }  # fmt: skip
@@ -108,7 +125,11 @@ KINDS: tuple[tuple[Kind, type[msgspec.Struct]], ...] = (
         v1alpha1.NodeReport,
     ),
     (
-        _kind("PolicyClass", "policyclasses", "pclass", Column("Policies", ".spec.policies"), _EPOCH_COLUMN),
+        _kind(
+            "PolicyClass", "policyclasses", "pclass",
+            Column("Policies", ".spec.tiers[*].policies", description="By tier, in the order of evaluation."),
+            _EPOCH_COLUMN,
+        ),
         v1alpha1.PolicyClass,
     ),
     (
@@ -118,7 +139,10 @@ KINDS: tuple[tuple[Kind, type[msgspec.Struct]], ...] = (
             Column("Source", ".spec.source.kind", description="Kind of the user's object."),
             Column("Namespace", ".spec.source.namespace"),
             Column("Policy", ".spec.source.name"),
+            Column("Tier", ".spec.source.tier", description="Where it is not default."),
+            *IN_FORCE,
             _EPOCH_COLUMN,
+            status=True,
         ),
         v1alpha1.PolicyProgram,
     ),

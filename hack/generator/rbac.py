@@ -13,7 +13,11 @@ from generator.names import AGENT, NAMESPACE, OPERATOR, metadata
 READ = ["get", "list", "watch"]
 WRITE = ["create", "update", "patch", "delete"]
 SPECS = ["nodestates", "policyclasses", "policyprograms", "addressgroups", "meshnodes", "ipamblocks"]
-CALICO = ["bgpconfigurations", "bgppeers", "ippools"]
+POLICIES = ["networkpolicies", "globalnetworkpolicies"]
+CALICO = [
+    "bgpconfigurations", "bgppeers", "ippools", "felixconfigurations", "tiers", *POLICIES, "networksets",
+    "globalnetworksets",
+]  # fmt: skip
 INSTALL = ["installations", "apiservers", "goldmanes", "whiskers"]
 
 
@@ -32,15 +36,17 @@ OPERATOR_RULES = [
     _rule("", ["pods", "namespaces", "nodes", "services", "serviceaccounts"], READ),
     _rule("discovery.k8s.io", ["endpointslices"], READ),
     _rule("networking.k8s.io", ["networkpolicies", "servicecidrs"], READ),
-    # What users write: read it, say in its status what was made of it. Pools are also made for the Installation.
+    # What users write: read it, say in its status what was made of it. Pools are also made for the Installation, and the
+    # built-in tiers.
     _rule("projectcalico.org", CALICO, READ),
     _rule("projectcalico.org", _status(CALICO), ["get", "update", "patch"]),
     _rule("projectcalico.org", ["ippools"], WRITE),
+    _rule("projectcalico.org", ["tiers"], ["create"]),
     _rule("operator.tigera.io", INSTALL, READ),
     _rule("operator.tigera.io", _status(INSTALL), ["get", "update", "patch"]),
     # The objects between operator and agents. A NodeReport is deleted with its node.
     _rule("manx.dev", SPECS, READ + WRITE),
-    _rule("manx.dev", ["ipamblocks/status"], ["get", "update", "patch"]),
+    _rule("manx.dev", ["ipamblocks/status", "policyprograms/status"], ["get", "update", "patch"]),
     _rule("manx.dev", ["nodereports"], [*READ, "delete"]),
     # What users must know.
     _rule("events.k8s.io", ["events"], ["create", "update", "patch"]),

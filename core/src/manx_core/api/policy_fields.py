@@ -42,7 +42,18 @@ def _protocol(value: object) -> str | int:
     raise ValueError(f"{value!r} is not allowed; must be {PROTOCOL_ALLOWED}")
 
 
-Protocol = Annotated[str | int, BeforeValidator(_protocol), WithJsonSchema({"x-kubernetes-int-or-string": True})]
+Protocol = Annotated[
+    str | int,
+    BeforeValidator(_protocol),
+    WithJsonSchema(
+        {
+            "x-kubernetes-int-or-string": True,
+            "minimum": 1,
+            "maximum": 255,
+            "pattern": "^(TCP|UDP|ICMP|ICMPv6|SCTP|UDPLite|25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9][0-9]?)$",
+        }
+    ),
+]
 """A name of PROTOCOL_NAMES, or a number from 1 to 255."""
 
 
@@ -67,7 +78,18 @@ def _is_port_name(text: str) -> bool:
     return bool(re.fullmatch(PORT_NAME, text) and re.search("[a-z]", text) and "--" not in text)
 
 
-RulePort = Annotated[int | str, BeforeValidator(parse_port), WithJsonSchema({"x-kubernetes-int-or-string": True})]
+RulePort = Annotated[
+    int | str,
+    BeforeValidator(parse_port),
+    WithJsonSchema(
+        {
+            "x-kubernetes-int-or-string": True,
+            "minimum": 1,
+            "maximum": 65535,
+            "pattern": f"^([0-9]{{1,5}}(:[0-9]{{1,5}})?|{PORT_NAME})$",
+        }
+    ),
+]
 """A number, "<first>:<last>", or a port's name."""
 
 RuleNet = Cidr
