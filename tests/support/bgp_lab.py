@@ -28,6 +28,7 @@ from manx_core.api.v1alpha1 import BgpPeer, BgpSettings, MeshNodeSpec
 from netns import Netns, veth
 
 SUBNET = "198.51.100"
+SUBNET6 = "2001:db8:51:"
 PATIENCE = 40.0
 """Seconds until a test gives up waiting; far more than anything needs."""
 
@@ -52,25 +53,30 @@ class Fabric:
         self.namespace.ip("link", "add", "br0", "type", "bridge")
         self.namespace.ip("link", "set", "br0", "up")
 
-    def attach(self, namespace: Netns, port: str, address: str) -> None:
-        """Gives a namespace an eth0 with this address in the subnet."""
+    def attach(self, namespace: Netns, port: str, address: str, address6: str) -> None:
+        """Gives a namespace an eth0 with these addresses in the subnet."""
         veth(self.namespace, port, namespace, "eth0")
         self.namespace.ip("link", "set", port, "master", "br0")
         namespace.ip("address", "add", f"{address}/24", "dev", "eth0")
+        namespace.ip("address", "add", f"{address6}/64", "dev", "eth0", "nodad")
 
 
 class Node:
     """A node: namespace, shared directory, and the two processes, either of which may be killed."""
 
-    def __init__(self, fabric: Fabric, number: int, directory: Path) -> None:
+    def __init__(self, fabric: Fabric, number: int, directory: Path, dual: bool = False) -> None:
         self.name = f"node{number}"
         self.address = f"{SUBNET}.{number}"
+        self.address6 = f"{SUBNET6}:{number:x}"
         self.block = f"10.244.{number}.0/26"
+        self.block6 = f"fd00:10:244:{number:x}::/122"
         self.directory = directory
         directory.mkdir(parents=True)
         self.namespace = Netns()
-        fabric.attach(self.namespace, f"port{number}", self.address)
+        fabric.attach(self.namespace, f"port{number}", self.address, self.address6)
         self.view = BgpView(self.name, self.address, announced=frozenset({self.block}))
+        if dual:
+            self.view = replace(self.view, address6=self.address6, announced=frozenset({self.block, self.block6}))
         self.outcome = BgpOutcome()
         self.drift: list[str] = []
         self._agent: subprocess.Popen[bytes] | None = None
@@ -128,7 +134,8 @@ class Node:
     def routes(self) -> dict[str, str]:
         """Manx's routes in the kernel: prefix → gateway, "blackhole" for a block of this node's own."""
         found = {}
-        for line in self.namespace.ip("route", "show", "proto", "77").splitlines():
+        lines = self.namespace.ip("route", "show", "proto", "77").splitlines()
+        for line in lines + self.namespace.ip("-6", "route", "show", "proto", "77").splitlines():
             words = line.split()
             if words[0] == "blackhole":
                 found[words[1]] = "blackhole"
@@ -137,13 +144,14 @@ class Node:
         return found
 
     def states(self) -> dict[str, str]:
-        return {peer.name: peer.state for peer in self.outcome.peers}
+        """By the peer's name; of its IPv6 session by its address."""
+        return {peer.address if ":" in peer.address else peer.name: peer.state for peer in self.outcome.peers}
 
     def message(self, peer: str) -> str:
-        return next((p.message for p in self.outcome.peers if p.name == peer), "")
+        return next((p.message for p in self.outcome.peers if peer in (p.name, p.address)), "")
 
     def since(self, peer: str) -> str:
-        return next((p.since for p in self.outcome.peers if p.name == peer), "")
+        return next((p.since for p in self.outcome.peers if peer in (p.name, p.address)), "")
 
     def close(self) -> None:
         for process in (self._agent, self._speaker):
@@ -175,7 +183,11 @@ class Mesh:
         """What the operator would tell this node of the whole mesh."""
         members = {
             other.name: MeshNodeSpec(
-                epoch=1, ipv4=other.address, as_number=self.as_of(other), blocks=tuple(other.view.announced)
+                epoch=1,
+                ipv4=other.view.address,
+                ipv6=other.view.address6,
+                as_number=self.as_of(other),
+                blocks=tuple(other.view.announced),
             )
             for other in self.nodes
             if other is not node
@@ -209,8 +221,13 @@ class Mesh:
         return all(expected_routes(self, node).items() <= node.routes().items() for node in self.nodes)
 
     def _established(self) -> bool:
-        others = len(self.nodes) - 1
-        return all(list(node.states().values()).count("Established") >= others for node in self.nodes)
+        return all(list(node.states().values()).count("Established") >= self._sessions(node) for node in self.nodes)
+
+    def _sessions(self, node: Node) -> int:
+        """How many each has at least, with the others."""
+        others = [other.view for other in self.nodes if other is not node]
+        families = [(view.address and node.view.address, view.address6 and node.view.address6) for view in others]
+        return sum(bool(both) for pair in families for both in pair)
 
     def close(self) -> None:
         for node in self.nodes:
@@ -219,15 +236,21 @@ class Mesh:
 
 
 def expected_routes(mesh: Mesh, node: Node) -> dict[str, str]:
-    others = {block: other.address for other in mesh.nodes if other is not node for block in other.view.announced}
+    others = {
+        block: other.address6 if ":" in block else other.address
+        for other in mesh.nodes
+        if other is not node
+        for block in other.view.announced
+    }
     return others | dict.fromkeys(node.view.announced, "blackhole")
 
 
 @contextlib.contextmanager
-def mesh_of(count: int, directory: Path, settings: BgpSettings) -> Iterator[Mesh]:
-    """A started mesh."""
+def mesh_of(count: int, directory: Path, settings: BgpSettings, dual: bool = False) -> Iterator[Mesh]:
+    """A started mesh; `dual`: with IPv6 beside IPv4."""
     fabric = Fabric()
-    mesh = Mesh(fabric, [Node(fabric, number, directory / f"n{number}") for number in range(1, count + 1)], settings)
+    nodes = [Node(fabric, number, directory / f"n{number}", dual) for number in range(1, count + 1)]
+    mesh = Mesh(fabric, nodes, settings)
     try:
         mesh.start()
         yield mesh
@@ -299,9 +322,10 @@ class Bird:
 
     def __init__(self, fabric: Fabric, number: int, directory: Path, as_number: int) -> None:
         self.address = f"{SUBNET}.{number}"
+        self.address6 = f"{SUBNET6}:{number:x}"
         self.as_number = as_number
         self.namespace = Netns()
-        fabric.attach(self.namespace, f"port{number}", self.address)
+        fabric.attach(self.namespace, f"port{number}", self.address, self.address6)
         directory.mkdir(parents=True)
         self.directory = directory
         self._process: subprocess.Popen[bytes] | None = None
