@@ -15,7 +15,7 @@ from pathlib import Path
 from lab import fabric, pki
 from lab.machines import Machines
 from lab.run import LabError, wait_for
-from lab.settings import API_PORT, CLUSTER_DOMAIN, SERVICE_CIDR, Settings
+from lab.settings import API_PORT, CLUSTER_DOMAIN, SERVICE_CIDR, SERVICE_CIDR6, Settings
 
 MACHINE = "control-plane"
 SERVICE_API_ADDRESS = "10.96.0.1"
@@ -69,7 +69,7 @@ def _apiserver_flags(settings: Settings) -> list[str]:
         f"--advertise-address={member.address}",
         f"--secure-port={API_PORT}",
         "--etcd-servers=http://127.0.0.1:2379",
-        f"--service-cluster-ip-range={SERVICE_CIDR}",
+        f"--service-cluster-ip-range={SERVICE_CIDR},{SERVICE_CIDR6}",
         "--authorization-mode=Node,RBAC",
         "--enable-admission-plugins=NodeRestriction",
         "--allow-privileged=true",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from lab.machines import Machines
 from lab.run import run
-from lab.settings import MTU, OUTSIDE_ADDRESS, Member
+from lab.settings import MTU, OUTSIDE_ADDRESS, OUTSIDE_ADDRESS6, Member
 
 FABRIC, BRIDGE, UPLINK = "fabric", "br0", "eth0"
 
@@ -26,6 +26,7 @@ def build(machines: Machines) -> None:
         f"addr add {router.address}/24 dev {BRIDGE}",
         f"addr add {router.address6}/64 dev {BRIDGE} nodad",
         f"addr add {OUTSIDE_ADDRESS}/32 dev lo",
+        f"addr add {OUTSIDE_ADDRESS6}/128 dev lo",
     )
 
 

@@ -17,7 +17,7 @@ import yaml
 from lab import binaries, control_plane, fabric, pki
 from lab.machines import Machines
 from lab.run import LabError, wait_for
-from lab.settings import CLUSTER_DNS, CLUSTER_DOMAIN, POD_CIDR, Settings
+from lab.settings import CLUSTER_DNS, CLUSTER_DOMAIN, POD_CIDR, POD_CIDR6, Settings
 
 PAUSE_IMAGE = "localhost/pause:lab"
 CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
@@ -117,6 +117,7 @@ def _kubelet_config(settings: Settings, node: str) -> dict[str, Any]:
     return {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
+        "address": "::",  # of both families
         "authentication": {
             "anonymous": {"enabled": False},
             "webhook": {"enabled": True},
@@ -152,7 +153,7 @@ def _proxy_config(settings: Settings) -> dict[str, Any]:
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
         "kind": "KubeProxyConfiguration",
         "mode": "iptables",
-        "clusterCIDR": POD_CIDR,
+        "clusterCIDR": f"{POD_CIDR},{POD_CIDR6}",
         "clientConnection": {"kubeconfig": str(settings.state / "kube-proxy.kubeconfig")},
         # The limits of connection tracking belong to the whole machine: leave them as they are.
         "conntrack": {"maxPerCore": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},

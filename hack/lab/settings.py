@@ -22,7 +22,9 @@ CACHE = Path(os.environ.get("MANX_CACHE", "/var/cache/manx"))
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 POD_CIDR = "10.244.0.0/16"
+POD_CIDR6 = "fd10:244::/64"  # RFC 4193
 SERVICE_CIDR = "10.96.0.0/16"
+SERVICE_CIDR6 = "fd10:96::/112"
 CLUSTER_DNS = "10.96.0.10"
 CLUSTER_DOMAIN = "cluster.local"
 MTU = 1500
@@ -31,6 +33,7 @@ UNDERLAY6 = "2001:db8:51::{host:x}"  # RFC 3849
 ROUTER_HOST, CONTROL_PLANE_HOST, FIRST_NODE_HOST, FIRST_EXTRA_HOST = 1, 2, 10, 200
 API_PORT = 6443
 OUTSIDE_ADDRESS = "203.0.113.10"  # RFC 5737: a host beyond the fabric's router, that knows no pod's address
+OUTSIDE_ADDRESS6 = "2001:db8:cb::10"  # RFC 3849: the same host
 MAX_NODES = 60
 DEFAULT_IMAGE = "docker.io/manxnet/manx:v0.1.0"
 
