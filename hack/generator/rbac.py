@@ -36,8 +36,8 @@ OPERATOR_RULES = [
     _rule("", ["pods", "namespaces", "nodes", "services", "serviceaccounts"], READ),
     _rule("discovery.k8s.io", ["endpointslices"], READ),
     _rule("networking.k8s.io", ["networkpolicies", "servicecidrs"], READ),
-    # What users write: read it, say in its status what was made of it. Pools are also made for the Installation, and the
-    # built-in tiers.
+    # What users write: read it, say in its status what was made of it. Pools are also made for the Installation, and
+    # the built-in tiers.
     _rule("projectcalico.org", CALICO, READ),
     _rule("projectcalico.org", _status(CALICO), ["get", "update", "patch"]),
     _rule("projectcalico.org", ["ippools"], WRITE),

@@ -15,7 +15,7 @@ from manx_core.api.fields import NO_EFFECT, PRESERVE, RULES
 Schema = dict[str, Any]
 _KEPT = (
     "type", "description", "default", "enum", "minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems",
-    "pattern", "x-kubernetes-int-or-string", PRESERVE, RULES,
+    "pattern", "format", "x-kubernetes-int-or-string", PRESERVE, RULES,
 )  # fmt: skip
 _WITHOUT_EFFECT = "Accepted; without effect so far. "
 

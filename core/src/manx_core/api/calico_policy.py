@@ -8,11 +8,11 @@ Source: Calico v3.30, NetworkPolicySpec, GlobalNetworkPolicySpec, and their vali
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, StrictStr
 
-from manx_core.api.fields import ApiModel, Bool, Metadata, NoEffect, Problem, Selector
+from manx_core.api.fields import ApiModel, Bool, Metadata, NoEffect, Problem, Selector, rule
 from manx_core.api.kind import AGE, Column, Kind
 from manx_core.api.policy_fields import Order, no_global
 from manx_core.api.policy_rule import EntityRule, IcmpFields, PolicyRule, ServiceAccountMatch, ServiceMatch
@@ -30,6 +30,10 @@ LOG_DENIED = "manx.dev/log-denied"
 DEFAULT_TIER = "default"
 
 
+Rules = Annotated[tuple[PolicyRule, ...], Field(max_length=20_000)]
+"""No object is large enough for more; the API server bounds by this number what checking them may cost."""
+
+
 class PolicySpec(ApiModel):
     """What both kinds have."""
 
@@ -45,9 +49,9 @@ class PolicySpec(ApiModel):
     types: Annotated[tuple[PolicyType, ...], Field(max_length=2)] = ()
     """The directions that the policy applies to. Default: Ingress where there are ingress rules or no rules at all;
     Egress where there are egress rules."""
-    ingress: tuple[PolicyRule, ...] = ()
+    ingress: Rules = ()
     """Rules for packets to the pods, in order."""
-    egress: tuple[PolicyRule, ...] = ()
+    egress: Rules = ()
     """Rules for packets from the pods, in order."""
     performance_hints: Annotated[tuple[Literal["AssumeNeededOnEveryNode"], ...], Field(max_length=1), NoEffect] = ()
     """Hints that never change what a policy means."""
@@ -112,6 +116,53 @@ class GlobalNetworkPolicy(ApiModel):
     spec: GlobalNetworkPolicySpec = GlobalNetworkPolicySpec()
     status: PolicyStatus = PolicyStatus()
 
+
+def _services_place(direction: str, wrong: str, right: str) -> dict[str, Any]:
+    expression = f"!has(self.{direction}) || self.{direction}.all(r, !has(r.{wrong}) || !has(r.{wrong}.services))"
+    return rule(expression, f"services is allowed only in {right} where rules are for {direction}", direction)
+
+
+_NO_REPEATS = rule("!has(self.types) || size(self.types) < 2 || self.types[0] != self.types[1]", "must differ", "types")
+PolicySpec.RULES = (
+    _NO_REPEATS,
+    _services_place("ingress", "destination", "source"),
+    _services_place("egress", "source", "destination"),
+)
+
+
+def _namespaced(direction: str, end: str) -> dict[str, Any]:
+    expression = (
+        f"!has(self.{direction}) || self.{direction}.all(r, !has(r.{end}) || !has(r.{end}.services)"
+        f" || has(r.{end}.services.namespace) && r.{end}.services.namespace != '')"
+    )
+    return rule(expression, f"{end}.services.namespace must be given in a GlobalNetworkPolicy", direction)
+
+
+def _true(field: str) -> str:
+    return f"(has(self.{field}) && self.{field})"
+
+
+GlobalNetworkPolicySpec.RULES = (
+    *PolicySpec.RULES,
+    _namespaced("ingress", "source"),
+    _namespaced("egress", "destination"),
+    rule(f"!{_true('preDNAT')} || !{_true('doNotTrack')}", "must not be true together with doNotTrack", "preDNAT"),
+    rule(
+        f"{_true('applyOnForward')} || !{_true('preDNAT')} && !{_true('doNotTrack')}",
+        "must be true where preDNAT or doNotTrack is",
+        "applyOnForward",
+    ),
+    rule(
+        f"!{_true('preDNAT')} || !has(self.egress) || size(self.egress) == 0",
+        "must be empty where preDNAT is true",
+        "egress",
+    ),
+    rule(
+        f"!{_true('preDNAT')} || !has(self.types) || !('Egress' in self.types)",
+        "must not hold Egress where preDNAT is true",
+        "types",
+    ),
+)
 
 _COLUMNS = (
     Column("Tier", ".spec.tier"),

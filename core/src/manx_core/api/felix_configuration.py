@@ -96,7 +96,9 @@ _RANGE_RULE = (
 PortRange = Annotated[
     str,
     BeforeValidator(_port_range),
-    WithJsonSchema({"x-kubernetes-int-or-string": True, RULES: [rule(_RANGE_RULE, f"must be {_RANGE_ALLOWED}")]}),
+    WithJsonSchema(
+        {"x-kubernetes-int-or-string": True, "maxLength": 11, RULES: [rule(_RANGE_RULE, f"must be {_RANGE_ALLOWED}")]}
+    ),
 ]
 _PREFIX_ALLOWED = "printable ASCII without quotation marks and backslashes"
 LogPrefix = Annotated[

@@ -92,8 +92,8 @@ RulePort = Annotated[
 ]
 """A number, "<first>:<last>", or a port's name."""
 
-RuleNet = Cidr
-"""Of a rule: no bit may be set beyond the prefix, and a prefix there must be."""
+RuleNet = Annotated[Cidr, WithJsonSchema({"type": "string", "maxLength": 43, "format": "cidr"})]
+"""Of a rule: no bit may be set beyond the prefix (an admission policy refuses that), and a prefix there must be."""
 
 
 def parse_net(value: object) -> str:

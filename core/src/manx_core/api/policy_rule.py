@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StrictInt
 
-from manx_core.api.fields import AnyObject, ApiModel, NoEffect, Selector
+from manx_core.api.fields import AnyObject, ApiModel, NoEffect, Selector, rule
 from manx_core.api.policy_fields import Name, NamespaceSelector, Protocol, RuleNet, RulePort
 
 Action = Literal["Allow", "Deny", "Log", "Pass"]
@@ -101,3 +101,51 @@ class PolicyRule(ApiModel):
     """HTTP methods and paths. Not supported: a policy that has it is not in force, and what it selects is denied."""
     metadata: Annotated[RuleMetadata | None, NoEffect] = None
     """Annotations of the rule."""
+
+
+def _is(field: str, *values: str | int) -> str:
+    """CEL: whether a field is there with one of these values, a number also as text."""
+    options = [
+        f"self.{field} == {value!r}"
+        for given in values
+        for value in ((given, str(given)) if isinstance(given, int) else (given,))
+    ]
+    return f"has(self.{field}) && ({' || '.join(options)})"
+
+
+def _empty(field: str) -> str:
+    return f"(!has(self.{field}) || size(self.{field}) == 0)"
+
+
+IcmpFields.RULES = (rule("!has(self.code) || has(self.type)", "needs a type", "code"),)
+_ICMP, _ICMPV6 = ("ICMP", 1), ("ICMPv6", 58)
+PolicyRule.RULES = (
+    rule(f"!has(self.icmp) || {_is('protocol', *_ICMP, *_ICMPV6)}", "needs protocol ICMP or ICMPv6", "icmp"),
+    *(
+        rule(f"!has(self.ipVersion) || self.ipVersion == {version} || !({_is(field, *family)})",
+             f"must be {version} where {field} is {family[0]}", "ipVersion")
+        for field in ("protocol", "notProtocol") for version, family in ((4, _ICMP), (6, _ICMPV6))
+    ),
+    *(
+        rule(
+            f"!has(self.{end}) || {_empty(f'{end}.{ports}')} || {_is('protocol', 'TCP', 'UDP', 'SCTP', 6, 17, 132)}",
+            "needs the rule's protocol to be TCP, UDP or SCTP", f"{end}.{ports}",
+        )
+        for end in ("source", "destination") for ports in ("ports", "notPorts")
+    ),
+    rule(
+        "!has(self.destination) || !has(self.destination.services)"
+        f" || {_empty('destination.ports')} && {_empty('destination.notPorts')}",
+        "must not be set together with ports or notPorts, for the Service's ports count", "destination.services",
+    ),
+)  # fmt: skip
+EntityRule.RULES = (
+    *(
+        rule(f"!has(self.services) || {_empty(field)}", "must not be set together with services", field)
+        for field in ("selector", "notSelector", "namespaceSelector", "nets", "notNets")
+    ),
+    rule("!has(self.services) || !has(self.serviceAccounts)", "must not be set together with services",
+         "serviceAccounts"),
+    rule("!has(self.services) || has(self.services.name) && self.services.name != ''",
+         "must have the name of a Service", "services"),
+)  # fmt: skip

@@ -271,6 +271,14 @@ class PolicyProgram(KubeStruct, frozen=True, gc=False):
     status: PolicyProgramStatus = PolicyProgramStatus()
 
 
+class StoredProgram(PolicyProgram, frozen=True, gc=False):
+    """A PolicyProgram as the operator reads and writes it. Agents, who have no use for the rest, decode the other."""
+
+    declared: str = ""
+    """The user's object that the spec was compiled from, as JSON: with it a policy that has become invalid stays as it
+    last was valid, whoever leads. Empty where there never was a valid one."""
+
+
 class AddressGroupSpec(KubeStruct, frozen=True, gc=False):
     """One chunk, of at most 100 members, of a group of addresses."""
 
