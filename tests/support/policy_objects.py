@@ -24,8 +24,8 @@ from manx_core.api.core_v1 import (
 )
 from manx_core.api.network_set import GlobalNetworkSet, NetworkSet
 from manx_core.api.tier import Tier
-from manx_core.policy.cluster import Cluster, PodKey
-from manx_core.policy.verdict import Direction, Verdict, verdict
+from manx_core.policy.cluster import Cluster, Direction, PodKey
+from manx_core.policy.verdict import Verdict, verdict
 
 
 def np(namespace: str, name: str, *, uid: str = "", **spec: Any) -> NetworkPolicy:
@@ -124,4 +124,3 @@ class Asked(NamedTuple):
             icmp_type=self.icmp_type,
             icmp_code=self.icmp_code,
         )
-

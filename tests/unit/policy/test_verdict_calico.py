@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from manx_core.policy.cluster import Cluster
-from manx_core.policy.verdict import Direction
+from manx_core.policy.cluster import Cluster, Direction
 from policy_cases import ingress, namespace, policy, port
 from policy_objects import (
     Asked,
@@ -363,7 +362,10 @@ def test_who_decides(policies: list[Any], tiers: list[Any], allowed: bool, becau
 
 
 def test_a_verdict_names_tier_policy_and_rule() -> None:
-    declared = [gnp("p", tier="first", ingress=[LOG, PASS]), np("web", "q", ingress=[{**ALLOW, "ipVersion": 6}, DENY])]
+    declared: list[Any] = [
+        gnp("p", tier="first", ingress=[LOG, PASS]),
+        np("web", "q", ingress=[{**ALLOW, "ipVersion": 6}, DENY]),
+    ]
     cluster = with_policies(Cluster(pods=CLUSTER.pods, addresses=CLUSTER.addresses, tiers={"first": FIRST}), *declared)
     found = Asked.read(D).verdict(cluster, DB, "Ingress")
     assert (found.allowed, found.tier) == (False, "default")
