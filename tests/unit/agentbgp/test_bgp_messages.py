@@ -28,6 +28,15 @@ NEIGHBOR = (
     '"asn": { "local": 64512, "peer": 65000 }, "router-id": "198.51.100.1" , '
 )
 SESSION = SessionId("198.51.100.2", 64512, 65000)
+NEIGHBOR6 = (
+    '"neighbor": { "address": { "local": "2001:db8:51::1", "peer": "2001:db8:51::9" }, '
+    '"asn": { "local": 64512, "peer": 65009 }, "router-id": "198.51.100.1" , '
+)
+SESSION6 = SessionId("2001:db8:51::9", 64512, 65009)
+RIB6 = (
+    "neighbor 2001:db8:51::9 local-ip 2001:db8:51::1 local-as 64512 peer-as 65009 router-id 198.51.100.1 "
+    "family-allowed in-open ipv6 unicast 2001:db8:203::/48 "
+)
 RIB = (
     "neighbor 198.51.100.2 local-ip 198.51.100.1 local-as 64512 peer-as 65000 router-id 198.51.100.1 "
     "family-allowed in-open ipv4 unicast 10.244.0.0/26 next-hop 198.51.100.2 "
@@ -82,8 +91,40 @@ RIB = (
             EndOfRib(SESSION),
         ),
         (
-            RIB + "origin igp as-path [ 65000 65001 ] med 7 local-preference 200",
+            RIB + "origin igp as-path ( 65000 65001 ) med 7 local-preference 200",
             RibEntry(SESSION, "10.244.0.0/26", ("198.51.100.2", 200, 0, 7, (65000, 65001))),
+        ),
+        (
+            RIB + "origin igp as-path ( 65000 ) [ 65001 65002 ] med 7",
+            RibEntry(SESSION, "10.244.0.0/26", ("198.51.100.2", 100, 0, 7, (65000, 65001, 65002))),
+        ),
+        (
+            RIB + "origin igp as-path ( 65000 )",
+            RibEntry(SESSION, "10.244.0.0/26", ("198.51.100.2", 100, 0, 0, (65000,))),
+        ),
+        (
+            HEAD
+            + '"type": "update", '
+            + NEIGHBOR6
+            + '"direction": "receive", "message": { "update": { "attribute": { "origin": "igp", "as-path": '
+            '{"0": {"element": "as-sequence", "value": [65009]}} }, "announce": { "ipv6 unicast": '
+            '{ "2001:db8:51::9": [ { "nlri": "2001:db8:203::/48" } ], '
+            '"fe80::909e:b4ff:fed4:6b95": [ { "nlri": "2001:db8:203::/48" } ] } }, '
+            '"withdraw": { "ipv6 unicast": [ { "nlri": "2001:db8:204::/48" } ] } } } } }',
+            RoutesReceived(
+                SESSION6, {"2001:db8:203::/48": ("2001:db8:51::9", 100, 0, 0, (65009,))}, ("2001:db8:204::/48",)
+            ),
+        ),
+        (
+            HEAD
+            + '"type": "update", '
+            + NEIGHBOR6
+            + '"direction": "receive", "message": { "eor": { "afi" : "ipv6", "safi" : "unicast" } } } }',
+            EndOfRib(SESSION6),
+        ),
+        (
+            RIB6 + "next-hop fe80::50fa:56ff:fea2:afc9 origin igp as-path ( 65009 )",
+            RibEntry(SESSION6, "2001:db8:203::/48", ("fe80::50fa:56ff:fea2:afc9", 100, 0, 0, (65009,))),
         ),
         (
             RIB + "origin incomplete local-preference 100",

@@ -6,6 +6,7 @@ Owns: ExaBGP 5.0's JSON and text forms. Must not: do I/O, keep state, or import 
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -193,7 +194,7 @@ def _rib_entry(words: list[str]) -> RibEntry:
     if words[12:14] != FAMILIES[session.version].split():
         raise ValueError("another family")
     rest = words[15:]
-    path = _bracketed(rest, "as-path")
+    path = _as_path(rest)
     attributes = (
         rest[rest.index("next-hop") + 1],
         int(_word_after(rest, "local-preference", "100")),
@@ -208,11 +209,10 @@ def _word_after(words: list[str], key: str, default: str) -> str:
     return words[words.index(key) + 1] if key in words else default
 
 
-def _bracketed(words: list[str], key: str) -> list[str]:
-    if key not in words:
-        return []
-    start = words.index(key) + 1
-    return words[start : words.index("]", start)]
+def _as_path(words: list[str]) -> Iterator[str]:
+    """Sequences are in round brackets, sets in square ones, confederations' in braces as well."""
+    start = words.index("as-path") + 1 if "as-path" in words else len(words)
+    return itertools.takewhile(lambda word: word.isdigit() or set(word) <= set("()[]{}"), words[start:])
 
 
 def announce(session: SessionId, prefixes: Iterable[str]) -> Iterator[str]:
