@@ -55,6 +55,7 @@ class Fabric:
 
     def attach(self, namespace: Netns, port: str, address: str, address6: str) -> None:
         """Gives a namespace an eth0 with these addresses in the subnet."""
+        namespace.sysctl("ipv6.conf.default.accept_dad", "0")  # its link-local address may be used at once
         veth(self.namespace, port, namespace, "eth0")
         self.namespace.ip("link", "set", port, "master", "br0")
         namespace.ip("address", "add", f"{address}/24", "dev", "eth0")

@@ -6,12 +6,14 @@ import os
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from bgp_lab import Bird, Mesh, eventually, expected_routes, mesh_of
+from manx_agent.bgp.speakerstate import SETTLED_SECONDS
 from manx_core.api.v1alpha1 import BgpPeer, BgpSettings
 
 SETTINGS = BgpSettings(as_number=64512, hold_time=9, restart_time=20)
@@ -157,6 +159,11 @@ protocol bgp manx6 {{
 }}"""
 
 
+def age(since: str) -> float:
+    """Seconds since a time as the status has it."""
+    return (datetime.now(UTC) - datetime.fromisoformat(since)).total_seconds() if since else 0.0
+
+
 @pytest.mark.parametrize("bird_as", [65009, 64512], ids=["ebgp", "ibgp"])
 def test_a_bird_peers_over_ipv6(mesh: Mesh, bird: Bird, bird_as: int) -> None:
     node = mesh.nodes[0]
@@ -174,11 +181,14 @@ def test_a_killed_speaker_or_relay_loses_nothing_between_us_and_a_bird(mesh: Mes
     bird.start(bird_config(bird, node.address6, 65009))
     node.apply(mesh.view(node, (BgpPeer(name="tor6", address=bird.address6, as_number=65009),)))
     eventually(lambda: node.block6 in bird.ask("show", "route") and PREFIX in node.routes(), "both ways")
+    eventually(lambda: age(node.since(bird.address6)) > SETTLED_SECONDS + 1, "old enough to have sent everything")
     relay = node.relay_pid
     assert relay is not None
     os.kill(relay, signal.SIGKILL)
-    eventually(lambda: node.relay_pid not in (relay, None), "another relay")
-    eventually(lambda: node.states()[bird.address6] == "Established", "its snapshot")
+    eventually(lambda: node.states()[bird.address6] != "Established", "nobody tells of the session")
+    eventually(lambda: node.states()[bird.address6] == "Established", "another relay's snapshot")
+    assert node.outcome.routes[PREFIX] == bird.address6
+    assert node.message(bird.address6) == ""
     assert node.routes()[PREFIX] == bird.address6
     node.kill_speaker()
     gaps = 0
