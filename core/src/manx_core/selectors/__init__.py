@@ -15,6 +15,7 @@ from manx_core.selectors.kubernetes import (
     check_label_selector,
     parse_label_selector,
 )
+from manx_core.selectors.normal import normalize
 from manx_core.selectors.selector import (
     EVERYTHING,
     NOTHING,
@@ -45,5 +46,6 @@ __all__ = [
     "conjunction",
     "equals",
     "exists",
+    "normalize",
     "parse_label_selector",
 ]

@@ -1,0 +1,96 @@
+"""Conjunctions joined by "or": the fewest that say the same.
+
+Owns: the dropping of conjunctions that imply others, and the union of those that differ in one key only.
+Must not: look for the least form there is (that is hard); it finds what people write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from manx_core.selectors.selector import NOTHING, Requirement, Selector, conjunction
+
+_PASSES = 8
+_MOST_COMPARED = 200
+"""Of more terms than these, not each is compared with each: that is quadratic."""
+
+
+class _Values(NamedTuple):
+    """What one label may be: absent, or one of `values`, or (where `but`) anything but those."""
+
+    absent: bool
+    but: bool
+    values: frozenset[str]
+
+
+def unite(terms: Iterable[Selector]) -> list[Selector]:
+    """Conjunctions of which one matches exactly where one of the terms does, none of them needless."""
+    found = list(terms)
+    for _ in range(_PASSES):
+        before = found
+        for key in sorted(frozenset().union(*(term.reads for term in found))):
+            found = _united_on(key, found)
+        found = _needed(found)
+        if found == before:
+            break
+    return found
+
+
+def _needed(terms: Iterable[Selector]) -> list[Selector]:
+    """Those that imply no other, sorted."""
+    found = sorted({term for term in terms if term != NOTHING}, key=lambda term: term.key)
+    if len(found) > _MOST_COMPARED:
+        return found
+    return [one for one in found if not any(_implies(one, other) for other in found if other != one)]
+
+
+def _implies(one: Selector, other: Selector) -> bool:
+    """Whether the first matches nothing that the second does not. May miss it, never invents it."""
+    return other.reads <= one.reads and conjunction(one.requirements + other.requirements) == one
+
+
+def _united_on(key: str, terms: list[Selector]) -> list[Selector]:
+    """Those that are alike but for what they ask of that key, as one, where that can be said."""
+    united: list[Selector] = []
+    alike: dict[tuple[Requirement, ...], list[_Values]] = {}
+    for term in terms:
+        on_key = tuple(requirement for requirement in term.requirements if requirement.key == key)
+        rest = tuple(requirement for requirement in term.requirements if requirement.key != key)
+        if not on_key or any(requirement.is_text for requirement in on_key):
+            united.append(term)
+        else:
+            alike.setdefault(rest, []).append(_values(on_key))
+    for rest, several in alike.items():
+        for requirements in _requirements(key, _union(several)):
+            united.append(conjunction([*rest, *requirements]))
+    return united
+
+
+def _values(requirements: tuple[Requirement, ...]) -> _Values:
+    absent, but, values = True, True, frozenset[str]()
+    for requirement in requirements:
+        absent = absent and requirement.holds_for_none
+        if requirement.operator != "Exists":
+            but = requirement.operator == "NotIn"
+            values = frozenset(requirement.values)
+    return _Values(absent, but, values)
+
+
+def _union(several: list[_Values]) -> _Values:
+    absent = any(one.absent for one in several)
+    named = frozenset[str]().union(*(one.values for one in several if not one.but))
+    excepted = [one.values for one in several if one.but]
+    if excepted:
+        return _Values(absent, True, frozenset.intersection(*excepted) - named)
+    return _Values(absent, False, named)
+
+
+def _requirements(key: str, values: _Values) -> list[list[Requirement]]:
+    """The conjunctions of requirements of which one must hold."""
+    listed = tuple(sorted(values.values))
+    if values.but:
+        exclusion = [Requirement(key, "NotIn", listed)] if listed else []
+        return [exclusion if values.absent else [Requirement(key, "Exists"), *exclusion]]
+    named = [[Requirement(key, "In", listed)]] if listed else []
+    return [*named, [Requirement(key, "DoesNotExist")]] if values.absent else named
