@@ -23,6 +23,7 @@ from manx_kube.lease import LeaseLost, Term
 from manx_kube.resources import IP_POOLS, NETWORK_POLICIES, NODES
 from manx_operator.conditions import Said, merged
 from manx_operator.inputs import Inputs, Raw
+from manx_operator.model import PolicyId
 
 CONDITION = "AddressesAvailable"
 RETRY = 2.0
@@ -44,10 +45,11 @@ class Announcer:
 
     # --- Events -------------------------------------------------------------------------------------------------------
 
-    def policies(self, keys: Iterable[tuple[str, str]], problems: Callable[[tuple[str, str]], Iterable[Any]]) -> None:
-        """These policies' problems changed."""
-        for key in keys:
-            policy, found = self._inputs.network_policies.cache.get(key), list(problems(key))
+    def policies(self, changed: Iterable[PolicyId], problems: Callable[[PolicyId], Iterable[Any]]) -> None:
+        """These policies' problems changed. Only Kubernetes' own kind is told of here: it has no conditions."""
+        for kind, namespace, name in changed:
+            found = list(problems(PolicyId(kind, namespace, name)))
+            policy = self._inputs.network_policies.get(name, namespace) if kind == "knp" else None
             if policy is not None and found:
                 note = "; ".join(f"{problem.field}: {problem.message}" for problem in found)
                 self._warn(NETWORK_POLICIES, policy, "InvalidPolicy", note)

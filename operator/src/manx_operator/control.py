@@ -31,15 +31,16 @@ from manx_operator.decide import KEEP, Decider, Keep, Wanted
 from manx_operator.forgetting import Forgetter, HeldAddresses, addresses_of
 from manx_operator.inputs import Inputs
 from manx_operator.limiter import TokenBucket
-from manx_operator.model import PolicyModel
+from manx_operator.model import DesiredObject, PolicyId, PolicyModel
 from manx_operator.model.types import Kind
 from manx_operator.observed import Key, Observed
 from manx_operator.pods_by_node import PodsByNode
+from manx_operator.policy_feed import PolicyFeed
 from manx_operator.pools import Pools
 from manx_operator.settings import Settings
 from manx_operator.span_labels import SpanLabels
 from manx_operator.speakers import Speakers
-from manx_operator.user_kinds import LastValid, UserKinds
+from manx_operator.user_kinds import LastValid, UserKinds, declared
 from manx_operator.writer import Writer
 
 log = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ class Control:
         self._settings = settings
         self._announcer = announcer
         self._kinds = UserKinds()
-        self._user_informers: dict[r.Resource, LastValid[Any]] = {
+        self._user_informers: dict[r.Resource, LastValid[str, Any]] = {
             r.IP_POOLS: self._kinds.pools,
             r.BGP_CONFIGURATIONS: self._kinds.bgp_configurations,
             r.BGP_PEERS: self._kinds.bgp_peers,
@@ -89,6 +90,7 @@ class Control:
         spans = SpanLabels(settings.label_linger, time.monotonic, self.writer.later)
         self._decider = Decider(self, self.observed, spans, term.epoch, time.monotonic)
         self.model = PolicyModel()
+        self._feed = PolicyFeed(inputs, self.model, self._kinds)
         self.speakers = Speakers(inputs.nodes.cache, inputs.reports.cache, self._kinds)
         self.pools = Pools(self._kinds, services)
         self._addresses = Addresses(inputs.pods.cache, self.model.set_addresses)
@@ -145,23 +147,14 @@ class Control:
     # --- what the term begins with ------------------------------------------------------------------------------------
 
     def _fill(self) -> None:
-        inputs, model = self.inputs, self.model
         for resource in POLICY_KINDS:
-            model.adopt(inputs.ours[resource].cache.values())
+            self.model.adopt(self.inputs.ours[resource].cache.values())
         for resource, kept in self._user_informers.items():
-            for (_, name), raw in self._cache_of(resource):
+            for (_, name), raw in self.inputs.of(resource).cache.items():
                 kept.put(name, raw)
-        for (_, name), namespace in inputs.namespaces.cache.items():
-            model.set_namespace(name, namespace)
-        for key, policy in inputs.network_policies.cache.items():
-            model.set_policy(key, policy)
-        for key, pod in inputs.pods.cache.items():
-            model.set_pod(key, pod)
-        for (_, name), block in inputs.blocks.cache.items():
+        self._feed.fill()
+        for (_, name), block in self.inputs.blocks.cache.items():
             self._addresses.block_changed(name, block)
-
-    def _cache_of(self, resource: r.Resource) -> Iterable[tuple[tuple[str, str], Any]]:
-        return next(informer.cache.items() for informer in self.inputs if informer.resource == resource)
 
     def _world(self) -> World:
         return World(
@@ -189,22 +182,21 @@ class Control:
         name = event.key[1]
         if resource in self.inputs.ours:
             self._hear_ours(Key(resource, name), event)
-        elif resource == r.PODS:
-            self.model.set_pod(event.key, event.new)
-            self._addresses.pod_changed(event.key)
-            for node in self._pods.changed(event.key):
-                self.blocks.touch(node)
-        elif resource == r.NAMESPACES:
-            self.model.set_namespace(name, event.new)
-        elif resource == r.NETWORK_POLICIES:
-            self.model.set_policy(event.key, event.new)
+        elif self._feed.hear(resource, event):
+            if resource == r.PODS:
+                self._pod_changed(event.key)
         elif resource == r.NODES:
             (self._gone.add if event.new is None else self._gone.discard)(name)
             self._node_changed(name)
-        elif _declared(event.old) != _declared(event.new):
+        elif declared(event.old) != declared(event.new):
             self._user_informers[resource].put(name, event.new)
             self._everything_changed()
             self.users_changed()
+
+    def _pod_changed(self, key: tuple[str, str]) -> None:
+        self._addresses.pod_changed(key)
+        for node in self._pods.changed(key):
+            self.blocks.touch(node)
 
     def _hear_ours(self, key: Key, event: Event[Any]) -> None:
         self.observed.heard(key)
@@ -253,7 +245,7 @@ class Control:
         self.writer.mark(self._keys_of_nodes(touched))
         self._announce(changes.policies, touched)
 
-    def _announce(self, policies: Iterable[tuple[str, str]], nodes: Iterable[str]) -> None:
+    def _announce(self, policies: Iterable[PolicyId], nodes: Iterable[str]) -> None:
         self._announcer.policies(policies, self.model.problems)
         for name in nodes:
             if (speaker := self.speakers.get(name)) is not None:
@@ -285,7 +277,7 @@ class Control:
         """What the object shall be, None if it shall not."""
         if key.resource in POLICY_KINDS:
             found = self.model.desired(POLICY_KINDS[key.resource], key.name)
-            return Wanted(found.spec, found.nodes) if found is not None else None
+            return _wanted(found) if found is not None else None
         if key.resource == r.IPAM_BLOCKS:
             return self.blocks.wanted(key.name)
         speaker = self.speakers.get(key.name)
@@ -344,6 +336,6 @@ def _interfaces(report: Any) -> Any:
     return report.status.interfaces if report is not None else ()
 
 
-def _declared(raw: Any) -> Any:
-    """What tells one declaration from another; status is no part of it."""
-    return raw and (raw["metadata"].get("uid"), raw.get("spec"), raw["metadata"].get("deletionTimestamp"))
+def _wanted(found: DesiredObject) -> Wanted:
+    more = {"declared": found.declared} if found.kind == "PolicyProgram" else {}
+    return Wanted(found.spec, found.nodes, more)

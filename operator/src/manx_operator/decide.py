@@ -11,8 +11,8 @@ object shall not keep a node from hearing of anything else.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final, Literal, Protocol
 
@@ -40,10 +40,11 @@ KEEP: Final = Keep.KEEP
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What an object shall be: its spec with epoch 0, and the nodes that its labels shall span (None: it has no such
-    labels)."""
+    labels). `more`: fields beside the spec."""
 
     spec: Any
     nodes: frozenset[str] | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Wants(Protocol):
@@ -85,7 +86,7 @@ class Decider:
         if isinstance(want, Keep):
             return None
         obj = self._object(key, want, have)
-        if have is not None and _same(have, obj):
+        if have is not None and _same(have, obj, want.more):
             self._waiting_since.pop(key, None)
             return None
         if missing := self._missing(key, want):
@@ -108,8 +109,8 @@ class Decider:
             meta = msgspec.structs.replace(meta, labels=labels)
         spec = msgspec.structs.replace(want.spec, epoch=self._epoch)
         if have is not None:
-            return msgspec.structs.replace(have, metadata=meta, spec=spec)
-        return OURS[key.resource](metadata=meta, spec=spec)
+            return msgspec.structs.replace(have, metadata=meta, spec=spec, **want.more)
+        return OURS[key.resource](metadata=meta, spec=spec, **want.more)
 
     def _in_use(self, key: Key, label: str) -> bool:
         if label == EVERYWHERE:
@@ -145,5 +146,6 @@ def _same_spec(one: Any, other: Any) -> bool:
     return bool(msgspec.structs.replace(one, epoch=0) == msgspec.structs.replace(other, epoch=0))
 
 
-def _same(have: Any, obj: Any) -> bool:
-    return have.metadata.labels == obj.metadata.labels and _same_spec(have.spec, obj.spec)
+def _same(have: Any, obj: Any, more: Iterable[str]) -> bool:
+    same = have.metadata.labels == obj.metadata.labels and _same_spec(have.spec, obj.spec)
+    return same and all(getattr(have, name) == getattr(obj, name) for name in more)

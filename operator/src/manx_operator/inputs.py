@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from manx_core.api.core_v1 import Namespace, NetworkPolicy, Node, Pod
+from manx_core.api.core_v1 import EndpointSlice, Namespace, NetworkPolicy, Node, Pod, ServiceAccount
 from manx_core.api.v1alpha1 import (
     AddressGroup,
     IPAMBlock,
@@ -21,7 +21,7 @@ from manx_core.api.v1alpha1 import (
     NodeReport,
     NodeState,
     PolicyClass,
-    PolicyProgram,
+    StoredProgram,
 )
 from manx_kube import resources as r
 from manx_kube.client import KubeClient
@@ -33,7 +33,7 @@ Listener = Callable[[r.Resource, Batch[Any]], None]
 
 OURS: dict[r.Resource, type[Any]] = {
     r.ADDRESS_GROUPS: AddressGroup,
-    r.POLICY_PROGRAMS: PolicyProgram,
+    r.POLICY_PROGRAMS: StoredProgram,
     r.POLICY_CLASSES: PolicyClass,
     r.IPAM_BLOCKS: IPAMBlock,
     r.MESH_NODES: MeshNode,
@@ -41,6 +41,14 @@ OURS: dict[r.Resource, type[Any]] = {
     r.NODE_REPORTS: NodeReport,
 }
 """manx.dev kinds, and what they are decoded to."""
+CALICO_POLICY = (
+    r.TIERS,
+    r.CALICO_NETWORK_POLICIES,
+    r.GLOBAL_NETWORK_POLICIES,
+    r.NETWORK_SETS,
+    r.GLOBAL_NETWORK_SETS,
+)
+"""Calico's kinds that policy is made of."""
 
 
 class Inputs:
@@ -50,7 +58,10 @@ class Inputs:
         self.pods = Informer(client, r.PODS, Pod)
         self.namespaces = Informer(client, r.NAMESPACES, Namespace)
         self.nodes = Informer(client, r.NODES, Node)
+        self.service_accounts = Informer(client, r.SERVICE_ACCOUNTS, ServiceAccount)
+        self.endpoint_slices = Informer(client, r.ENDPOINT_SLICES, EndpointSlice)
         self.network_policies = Informer(client, r.NETWORK_POLICIES, NetworkPolicy)
+        self.calico: dict[r.Resource, Informer[Raw]] = {kind: Informer(client, kind, Raw) for kind in CALICO_POLICY}
         self.ip_pools: Informer[Raw] = Informer(client, r.IP_POOLS, Raw)
         self.bgp_configurations: Informer[Raw] = Informer(client, r.BGP_CONFIGURATIONS, Raw)
         self.bgp_peers: Informer[Raw] = Informer(client, r.BGP_PEERS, Raw)
@@ -66,9 +77,15 @@ class Inputs:
             informer.add_handler(self._hearing(informer.resource))
 
     def __iter__(self) -> Iterator[Informer[Any]]:
-        yield from (self.pods, self.namespaces, self.nodes, self.network_policies)
+        yield from (self.pods, self.namespaces, self.nodes, self.service_accounts, self.endpoint_slices)
+        yield self.network_policies
+        yield from self.calico.values()
         yield from (self.ip_pools, self.bgp_configurations, self.bgp_peers, self.installations)
         yield from self.ours.values()
+
+    def of(self, resource: r.Resource) -> Informer[Any]:
+        """The informer of a kind. Raises StopIteration for one that is not read."""
+        return next(informer for informer in self if informer.resource == resource)
 
     def _hearing(self, resource: r.Resource) -> Callable[[Batch[Any]], None]:
         def heard(batch: Batch[Any]) -> None:

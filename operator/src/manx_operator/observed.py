@@ -14,7 +14,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from manx_core.api.v1alpha1 import OPEN_CLASS, AddressGroupSpec, NodeStateSpec, PolicyClassSpec, PolicyProgramSpec
+from manx_core.api.v1alpha1 import (
+    OPEN_CLASS,
+    AddressGroupSpec,
+    NodeStateSpec,
+    PolicyClassSpec,
+    PolicyProgramSpec,
+    RuleEnd,
+)
 from manx_kube.informer import Informer
 from manx_kube.resources import ADDRESS_GROUPS, NODE_STATES, POLICY_CLASSES, POLICY_PROGRAMS, Resource
 from manx_kube.store import reached
@@ -146,14 +153,18 @@ def references(spec: Any) -> frozenset[Key]:
         names = {endpoint.policy_class for endpoint in spec.endpoints} - {"", OPEN_CLASS}
         return frozenset(Key(POLICY_CLASSES, name) for name in names)
     if isinstance(spec, PolicyClassSpec):
-        return frozenset(Key(POLICY_PROGRAMS, name) for name in spec.policies)
+        return frozenset(Key(POLICY_PROGRAMS, name) for tier in spec.tiers for name in tier.policies)
     if isinstance(spec, PolicyProgramSpec):
         rules = (*spec.ingress, *spec.egress)
-        groups = {rule.peer_group for rule in rules} | {rule.port_group for rule in rules}
-        return frozenset(Key(ADDRESS_GROUPS, f"{group}-0") for group in groups - {""})
+        groups = {group for rule in rules for end in (rule.peer, rule.subject) for group in _groups(end)}
+        return frozenset(Key(ADDRESS_GROUPS, f"{group}-0") for group in groups)
     if isinstance(spec, AddressGroupSpec) and spec.chunk == 0:
         return frozenset(Key(ADDRESS_GROUPS, f"{spec.group}-{chunk}") for chunk in range(1, spec.chunks))
     return frozenset()
+
+
+def _groups(end: RuleEnd) -> tuple[str, ...]:
+    return (*end.groups, *end.not_groups, *end.port_groups, *end.not_port_groups)
 
 
 LEVELS: dict[Resource, int] = {ADDRESS_GROUPS: 0, POLICY_PROGRAMS: 1, POLICY_CLASSES: 2, NODE_STATES: 4}

@@ -1,6 +1,7 @@
 """What users declared in Calico's kinds, as far as it is valid.
 
-Owns: parsing IPPools, BGPConfigurations, BGPPeers and the Installation, and keeping what last was valid of each.
+Owns: parsing IPPools, BGPConfigurations, BGPPeers, the Installation, Tiers and network sets, and keeping what last was
+valid of each. (Policies, whose last valid version outlives the operator, are `model.policies`' to judge.)
 Must not: tell users (the kopf handlers set conditions and post Events) or compute what follows.
 
 An object that becomes invalid stays as it last was, for as long as it is the same object (uid): what worked goes on
@@ -9,20 +10,26 @@ working. One that never was valid counts as absent.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
+from ipaddress import ip_network
 from typing import Any, Generic, TypeVar
 
-from manx_core.api import bgp_configuration, bgp_peer, installation_settings, ip_pool
+from manx_core.api import bgp_configuration, bgp_peer, installation_settings, ip_pool, network_set, tier
 from manx_core.api.bgp_configuration import BGPConfiguration, BgpGlobals, globals_of
 from manx_core.api.bgp_peer import BGPPeer, peer_of
 from manx_core.api.fields import InvalidObject, Problem
 from manx_core.api.installation import Installation, NodeAddressAutodetection
 from manx_core.api.ip_pool import IPPool
+from manx_core.api.network_set import NetworkSet
+from manx_core.api.tier import Tier
 from manx_core.bgp.nodes import PeerRule
 from manx_core.selectors.calico import Selector, SelectorError, parse
+from manx_operator.model import NetworkSetFacts
+from manx_operator.model.types import ObjectKey
 
 Raw = Mapping[str, Any]
+K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
 
@@ -34,15 +41,15 @@ class PoolRule:
     selector: Selector
 
 
-class LastValid(Generic[T]):
+class LastValid(Generic[K, T]):
     """The objects of one kind by name, as they last were valid. `parse` raises InvalidObject."""
 
     def __init__(self, parse: Callable[[Raw], T]) -> None:
         self._parse = parse
-        self._uids: dict[str, str] = {}
-        self.valid: dict[str, T] = {}
+        self._uids: dict[K, str] = {}
+        self.valid: dict[K, T] = {}
 
-    def put(self, name: str, raw: Raw | None) -> None:
+    def put(self, name: K, raw: Raw | None) -> None:
         """None: gone."""
         uid = (raw or {}).get("metadata", {}).get("uid", "")
         if raw is None or self._uids.get(name) != uid:
@@ -57,12 +64,24 @@ class LastValid(Generic[T]):
             return
 
 
+def declared(raw: Any) -> Any:
+    """What tells one declaration from another; status is no part of it."""
+    if raw is None:
+        return None
+    meta = raw["metadata"]
+    ours = {key: value for key, value in (meta.get("annotations") or {}).items() if key.startswith("manx.dev/")}
+    return meta.get("uid"), raw.get("spec"), meta.get("labels"), ours, meta.get("deletionTimestamp")
+
+
 class UserKinds:
     def __init__(self) -> None:
-        self.pools = LastValid(_pool)
-        self.bgp_configurations = LastValid(_bgp_configuration)
-        self.bgp_peers = LastValid(_bgp_peer)
-        self.installations = LastValid(_installation)
+        self.pools: LastValid[str, PoolRule] = LastValid(_pool)
+        self.bgp_configurations: LastValid[str, BGPConfiguration] = LastValid(_bgp_configuration)
+        self.bgp_peers: LastValid[str, PeerRule] = LastValid(_bgp_peer)
+        self.installations: LastValid[str, Installation] = LastValid(_installation)
+        self.tiers: LastValid[str, Tier] = LastValid(_tier)
+        self.network_sets: LastValid[ObjectKey, NetworkSetFacts] = LastValid(_network_set)
+        """By namespace and name; the namespace of a GlobalNetworkSet is empty."""
 
     @property
     def installation(self) -> Installation | None:
@@ -114,6 +133,25 @@ def _installation(raw: Raw) -> Installation:
     found = Installation.parse(raw)
     _require(installation_settings.check(found))
     return found
+
+
+def _tier(raw: Raw) -> Tier:
+    found = Tier.parse(raw)
+    _require(tier.check(found))
+    return found
+
+
+def _network_set(raw: Raw) -> NetworkSetFacts:
+    """Of either kind: they have the same fields."""
+    found = NetworkSet.parse(raw)
+    _require(network_set.check(found))
+    return NetworkSetFacts(found.metadata.labels, tuple(sorted({_member(net) for net in found.spec.nets})))
+
+
+def _member(net: str) -> str:
+    """A canonical CIDR; one address as such, as pods' addresses are written."""
+    network = ip_network(net)
+    return str(network.network_address if network.prefixlen == network.max_prefixlen else network)
 
 
 def _require(problems: tuple[Problem, ...]) -> None:

@@ -1,7 +1,7 @@
-"""Endpoints: the pods that policy applies to, each in its class, by node and by namespace.
+"""Endpoints: the pods that policy applies to, each in its class, by node, by namespace and by service account.
 
-Owns: which pods exist, what counts of them, and each node's list. Must not: know policies; it is told which labels they
-read in each namespace.
+Owns: which pods exist, what counts of them, and each node's list. Must not: know policies; it is told what they read of
+the pods of one namespace, or of all.
 """
 
 from __future__ import annotations
@@ -9,11 +9,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from manx_core.api.core_v1 import Pod
 from manx_core.api.v1alpha1 import Endpoint
 from manx_core.policy import NamedPort, PodKey, is_endpoint, named_ports
+from manx_core.policy.scope import SERVICE_ACCOUNT
 from manx_operator.model.classes import Alike, ClassTable, PodClass
+from manx_operator.model.types import ObjectKey
+
+K = TypeVar("K")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,18 +29,20 @@ class PodFacts:
     node: str
     labels: dict[str, str]
     ports: tuple[NamedPort, ...]
+    service_account: str = ""
 
 
 def facts_of(pod: Pod | None) -> PodFacts | None:
     """None where there is no pod, or it is no endpoint."""
     if pod is None or not is_endpoint(pod):
         return None
-    return PodFacts(pod.metadata.uid, pod.spec.node_name, pod.metadata.labels, named_ports(pod))
+    spec, meta = pod.spec, pod.metadata
+    return PodFacts(meta.uid, spec.node_name, meta.labels, named_ports(pod), spec.service_account_name)
 
 
 @dataclass(slots=True)
 class _Namespace:
-    """A namespace's pods, and the labels that its policies read, each with the number of policies."""
+    """A namespace's pods, and what policies of that namespace read of them, each with the number of policies."""
 
     pods: dict[PodKey, None] = field(default_factory=dict)
     read: Counter[str] = field(default_factory=Counter)
@@ -49,7 +56,10 @@ class EndpointTable:
         self._facts: dict[PodKey, PodFacts] = {}
         self._class_of: dict[PodKey, PodClass] = {}
         self._by_node: dict[str, dict[PodKey, None]] = {}
+        self._by_account: dict[ObjectKey, dict[PodKey, None]] = {}
         self._namespaces: dict[str, _Namespace] = {}
+        self._read: Counter[str] = Counter()
+        """What policies without a namespace read."""
         self._dirty: set[str] = set()
 
     # --- pods
@@ -60,10 +70,13 @@ class EndpointTable:
     def put(self, pod: PodKey, facts: PodFacts) -> None:
         """The pod is an endpoint. Its node stays the same: else it is removed first."""
         old = self._facts.get(pod)
-        self._facts[pod] = facts
         if old is None or old.uid != facts.uid:
             self._dirty.add(facts.node)
+        if old is not None and old.service_account != facts.service_account:
+            _discard(self._by_account, (pod[0], old.service_account), pod)
+        self._facts[pod] = facts
         self._by_node.setdefault(facts.node, {})[pod] = None
+        self._by_account.setdefault((pod[0], facts.service_account), {})[pod] = None
         self._namespace(pod[0]).pods[pod] = None
         self._classify(pod)
 
@@ -72,31 +85,34 @@ class EndpointTable:
         facts = self._facts.pop(pod)
         self._classes.leave(self._class_of.pop(pod), facts.node)
         self._dirty.add(facts.node)
-        del self._by_node[facts.node][pod], self._namespaces[pod[0]].pods[pod]
-        if not self._by_node[facts.node]:
-            del self._by_node[facts.node]
+        _discard(self._by_node, facts.node, pod)
+        _discard(self._by_account, (pod[0], facts.service_account), pod)
+        del self._namespaces[pod[0]].pods[pod]
         self._forget_empty(pod[0])
 
     def in_namespace(self, name: str) -> tuple[PodKey, ...]:
         return tuple(self._namespaces[name].pods) if name in self._namespaces else ()
 
-    # --- labels that policies read
+    def of_service_account(self, key: ObjectKey) -> tuple[PodKey, ...]:
+        return tuple(self._by_account.get(key, ()))
+
+    # --- what policies read of pods
 
     def read(self, namespace: str, keys: Iterable[str]) -> None:
-        """A policy more of the namespace reads these labels."""
-        state = self._namespace(namespace)
-        first = {key for key in keys if not state.read[key]}
-        state.read.update(keys)
-        self._reclassify(state, first)
+        """A policy more of the namespace (empty: of none) reads these of pods' flat labels."""
+        counter, keys = self._counter(namespace), _own(keys)
+        first = {key for key in keys if not counter[key]}
+        counter.update(keys)
+        self._reclassify(namespace, first)
 
     def unread(self, namespace: str, keys: Iterable[str]) -> None:
-        """A policy less of the namespace reads these labels."""
-        state = self._namespace(namespace)
-        state.read.subtract(keys)
-        last = {key for key in keys if not state.read[key]}
+        """A policy less of the namespace reads these."""
+        counter, keys = self._counter(namespace), _own(keys)
+        counter.subtract(keys)
+        last = {key for key in keys if not counter[key]}
         for key in last:
-            del state.read[key]
-        self._reclassify(state, last)
+            del counter[key]
+        self._reclassify(namespace, last)
         self._forget_empty(namespace)
 
     # --- what comes of it
@@ -118,7 +134,7 @@ class EndpointTable:
             namespace=pod[0],
             name=pod[1],
             uid=self._facts[pod].uid,
-            policy_class=self._class_of[pod].effective_name(),
+            policy_class=self._classes.effective_name(self._class_of[pod]),
         )
 
     # --- classes
@@ -126,31 +142,56 @@ class EndpointTable:
     def _classify(self, pod: PodKey) -> None:
         """New class first, so that what both need is not given up in between."""
         facts, old = self._facts[pod], self._class_of.get(pod)
-        alike = self._alike(pod[0], facts.labels)
+        alike = self._alike(pod[0], facts)
         if old is not None and old.alike == alike:
             return
         new = self._class_of[pod] = self._classes.join(alike, facts.node)
         if old is None:
             return
-        if old.effective_name() != new.effective_name():
+        if self._classes.effective_name(old) != self._classes.effective_name(new):
             self._dirty.add(facts.node)
         self._classes.leave(old, facts.node)
 
-    def _alike(self, namespace: str, labels: dict[str, str]) -> Alike:
-        read = self._namespaces[namespace].read
-        return namespace, tuple(sorted((key, labels[key]) for key in read if key in labels))
+    def _alike(self, namespace: str, facts: PodFacts) -> Alike:
+        here, everywhere = self._namespaces[namespace].read, self._read
+        pairs = [(key, value) for key, value in facts.labels.items() if key in here or key in everywhere]
+        if SERVICE_ACCOUNT in here or SERVICE_ACCOUNT in everywhere:
+            pairs.append((SERVICE_ACCOUNT, facts.service_account))
+        return namespace, tuple(sorted(pairs))
 
-    def _reclassify(self, state: _Namespace, keys: set[str]) -> None:
+    def _reclassify(self, namespace: str, keys: set[str]) -> None:
         if not keys:
             return
-        for pod in state.pods:
-            if not keys.isdisjoint(self._facts[pod].labels):
+        pods = self._namespaces[namespace].pods if namespace else self._facts
+        for pod in pods:
+            if SERVICE_ACCOUNT in keys or not keys.isdisjoint(self._facts[pod].labels):
                 self._classify(pod)
+
+    # --- namespaces
+
+    def _counter(self, namespace: str) -> Counter[str]:
+        return self._namespace(namespace).read if namespace else self._read
 
     def _namespace(self, name: str) -> _Namespace:
         return self._namespaces.setdefault(name, _Namespace())
 
     def _forget_empty(self, name: str) -> None:
-        state = self._namespaces[name]
-        if not state.pods and not state.read:
+        state = self._namespaces.get(name)
+        if state is not None and not state.pods and not state.read:
             del self._namespaces[name]
+
+
+def _own(keys: Iterable[str]) -> frozenset[str]:
+    """Of flat labels' keys, those by which pods of one namespace differ: labels of their own, which have no colon in
+    front, and the service account, which stands for its labels, too."""
+    return frozenset(
+        SERVICE_ACCOUNT if key.startswith(SERVICE_ACCOUNT) else key
+        for key in keys
+        if not key.startswith(":") or key.startswith(SERVICE_ACCOUNT)
+    )
+
+
+def _discard(table: dict[K, dict[PodKey, None]], holder: K, pod: PodKey) -> None:
+    del table[holder][pod]
+    if not table[holder]:
+        del table[holder]

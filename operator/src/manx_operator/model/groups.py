@@ -1,7 +1,10 @@
-"""Address groups: their members from pods, their chunks, and the nodes that need them.
+"""Address groups: their members from pods, network sets and services, their chunks, and the nodes that need them.
 
-Owns: which pods are in which group, and every AddressGroup object. Must not: know policies beyond "so many programs use
-this group", or nodes beyond "so many reasons on this node".
+Owns: which items are in which group, and every AddressGroup object. Must not: know policies beyond "so many programs
+use this group", or nodes beyond "so many reasons on this node".
+
+Items are selected by their flat labels; what a service's group holds comes of its slices. A member that several items
+have stays until the last of them has it no more.
 
 A group that nothing uses any more goes only with the next drain, so that one that is used again in the same batch keeps
 its chunks.
@@ -12,10 +15,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from manx_core.api.v1alpha1 import AddressGroup, AddressGroupSpec
-from manx_core.policy import GroupDef, NamedPort, PodKey
+from manx_core.policy import GroupDef, NamedPort
 from manx_core.selectors import Change, IncrementalIndex
 from manx_operator.model.chunks import Chunks
-from manx_operator.model.types import DesiredObject, Key, Span
+from manx_operator.model.services import ServiceTable, SliceFacts
+from manx_operator.model.types import DesiredObject, Key, ObjectKey, Span
 
 
 class _Group:
@@ -29,21 +33,26 @@ class _Group:
         self.users = 0
         self.span = Span()
         self.counts: dict[str, int] = {}
-        """Member → how many pods have it: for a moment, two may."""
+        """Member → how many items have it."""
         self.chunks = Chunks(placed)
 
 
+Item = tuple[str, ...]
+"""A pod's namespace and name, or something longer for a network set."""
 Facts = tuple[tuple[str, ...], tuple[NamedPort, ...]]
-"""What a pod adds to groups: its addresses and named ports."""
+"""What an item adds to groups: its addresses or nets, and named ports."""
 
 
 class GroupTable:
-    """All groups. Pods are known with the labels of `manx_core.policy.item_labels`."""
+    """All groups. Items are known by their flat labels (`manx_core.policy.pod_item` and others)."""
 
     def __init__(self) -> None:
         self._groups: dict[str, _Group] = {}
-        self._index: IncrementalIndex[PodKey, str] = IncrementalIndex()
-        self._facts: dict[PodKey, Facts] = {}
+        self._index: IncrementalIndex[Item, str] = IncrementalIndex()
+        self._facts: dict[Item, Facts] = {}
+        self._services = ServiceTable()
+        self._of_service: dict[ObjectKey, dict[str, None]] = {}
+        """The groups in use of a service."""
         self._placed: dict[str, dict[int, tuple[str, ...]]] = {}
         self._dirty: set[str] = set()
 
@@ -55,23 +64,37 @@ class GroupTable:
             if chunk.metadata.name == _chunk_name(chunk.spec.group, chunk.spec.chunk):
                 self._placed.setdefault(chunk.spec.group, {})[chunk.spec.chunk] = chunk.spec.members
 
-    # --- pods
+    # --- items
 
-    def set_labels(self, pod: PodKey, labels: Mapping[str, str]) -> None:
-        self._move(self._index.set_item(pod, labels))
+    def set_labels(self, item: Item, labels: Mapping[str, str]) -> None:
+        """The item exists, with these flat labels."""
+        self._move(self._index.set_item(item, labels))
 
-    def set_facts(self, pod: PodKey, addresses: tuple[str, ...], ports: tuple[NamedPort, ...]) -> None:
-        """What the pod adds to each group that it is in."""
-        old, new = self._facts.get(pod, ((), ())), (addresses, ports)
+    def set_facts(self, item: Item, addresses: tuple[str, ...], ports: tuple[NamedPort, ...] = ()) -> None:
+        """What the item adds to each group that it is in."""
+        old, new = self._facts.get(item, ((), ())), (addresses, ports)
         if old == new:
             return
-        self._facts[pod] = new
-        for group in map(self._groups.__getitem__, self._index.selectors_of(pod)):
+        self._facts[item] = new
+        for group in map(self._groups.__getitem__, self._index.selectors_of(item)):
             self._exchange(group, group.definition.members_of(*old), group.definition.members_of(*new))
 
-    def remove_pod(self, pod: PodKey) -> None:
-        self._move(self._index.remove_item(pod))
-        self._facts.pop(pod, None)
+    def remove_item(self, item: Item) -> None:
+        """The item exists no longer. No error where it did not."""
+        self._move(self._index.remove_item(item))
+        self._facts.pop(item, None)
+
+    def set_slice(self, key: ObjectKey, facts: SliceFacts | None) -> None:
+        """What the slice adds to its service's groups; None where it is gone."""
+        old = self._services.get(key)
+        if old == facts:
+            return
+        self._services.put(key, facts)
+        for service in {found.service for found in (old, facts) if found is not None}:
+            before = old if old is not None and old.service == service else None
+            after = facts if facts is not None and facts.service == service else None
+            for group in map(self._groups.__getitem__, self._of_service.get(service, ())):
+                self._exchange(group, _from_slice(group, before), _from_slice(group, after))
 
     # --- use
 
@@ -83,7 +106,7 @@ class GroupTable:
             group = _Group(definition, _without_gap(self._placed.get(group_id, {})))
             self._groups[group_id] = group
             self._dirty.add(group_id)
-            self._move(self._index.set_selector(group_id, definition.scope.flat()))
+            self._follow(group)
         group.users += 1
 
     def release(self, group_id: str) -> None:
@@ -113,7 +136,7 @@ class GroupTable:
         }
         for group_id in [group_id for group_id in self._dirty if not self._groups[group_id].users]:
             group = self._groups.pop(group_id)
-            self._index.remove_selector(group_id)
+            self._unfollow(group)
             changed.update(_key(group_id, number) for number in range(len(group.chunks)))
         self._dirty.clear()
         return changed
@@ -136,9 +159,28 @@ class GroupTable:
 
     # --- members
 
-    def _move(self, changes: list[Change[str, PodKey]]) -> None:
-        for group_id, pod, joined in changes:
-            facts = self._facts.get(pod)
+    def _follow(self, group: _Group) -> None:
+        """All that is in it now, and comes into it from now on."""
+        if group.definition.service is None:
+            self._move(self._index.set_selector(group.id, group.definition.selects))
+            return
+        service = group.definition.service[:2]
+        self._of_service.setdefault(service, {})[group.id] = None
+        for found in self._services.slices(service):
+            self._exchange(group, (), _from_slice(group, found))
+
+    def _unfollow(self, group: _Group) -> None:
+        if group.definition.service is None:
+            self._index.remove_selector(group.id)
+            return
+        service = group.definition.service[:2]
+        del self._of_service[service][group.id]
+        if not self._of_service[service]:
+            del self._of_service[service]
+
+    def _move(self, changes: list[Change[str, Item]]) -> None:
+        for group_id, item, joined in changes:
+            facts = self._facts.get(item)
             if facts is None:
                 continue
             group = self._groups[group_id]
@@ -166,6 +208,11 @@ class GroupTable:
     def _touch_all(self, group: _Group) -> None:
         group.chunks.touched.update(range(len(group.chunks)))
         self._dirty.add(group.id)
+
+
+def _from_slice(group: _Group, found: SliceFacts | None) -> tuple[str, ...]:
+    service = group.definition.service
+    return found.members(service.with_ports) if found is not None and service is not None else ()
 
 
 def _spec(group: _Group, number: int) -> AddressGroupSpec:

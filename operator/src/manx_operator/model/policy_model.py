@@ -1,79 +1,87 @@
 """PolicyModel: the one door to the model.
 
-Owns: what each input does to which table, and policies' validity. Must not: do I/O, or raise on what a user wrote.
+Owns: what each input does to which table. Must not: do I/O, or raise on what a user wrote.
 
 Inputs may come in any order and be repeated; each is the whole of what is known of one object now. Results are asked
 for after `drain`, which says where to ask. Not for use by several threads.
-
-A policy that becomes invalid stays in force as it last was valid, for as long as this model lives and the object keeps
-its uid. One that never was valid isolates the pods that it selects and allows them nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from manx_core.api.core_v1 import Namespace, NetworkPolicy, Pod
-from manx_core.api.v1alpha1 import AddressGroup, Endpoint, PolicyClass, PolicyProgram
-from manx_core.policy import (
-    CompiledPolicy,
-    PodKey,
-    PolicyKey,
-    Problem,
-    compile_network_policy,
-    item_labels,
-)
+from manx_core.api.core_v1 import EndpointSlice, Namespace, Pod, ServiceAccount
+from manx_core.api.tier import Tier
+from manx_core.api.v1alpha1 import AddressGroup, Endpoint, PolicyClass, StoredProgram
+from manx_core.policy import PodKey, Problem
 from manx_operator.model.classes import ClassTable
 from manx_operator.model.endpoints import EndpointTable, PodFacts, facts_of
 from manx_operator.model.groups import GroupTable
+from manx_operator.model.policies import Declared, InForce, judge
 from manx_operator.model.programs import ProgramTable
-from manx_operator.model.types import Changes, DesiredObject, Key, Kind
+from manx_operator.model.services import slice_facts
+from manx_operator.model.surroundings import Surroundings
+from manx_operator.model.tiers import TierTable
+from manx_operator.model.types import Changes, DesiredObject, Key, Kind, ObjectKey, PolicyId
 
 
 @dataclass(frozen=True, slots=True)
-class _Policy:
-    """A policy as it is in force."""
+class NetworkSetFacts:
+    """All of a NetworkSet or GlobalNetworkSet that the model depends on."""
 
-    uid: str
-    compiled: CompiledPolicy
-    valid_once: bool
-    problems: tuple[Problem, ...] = ()
+    labels: Mapping[str, str]
+    nets: tuple[str, ...]
+    """Each once, in canonical form; a network of one address as that address."""
 
 
 class PolicyModel:
     """See the module. `adopt` first, then every input, then the first `drain`."""
 
     def __init__(self) -> None:
+        self._around = Surroundings()
+        self._tiers = TierTable()
         self._groups = GroupTable()
         self._programs = ProgramTable(self._groups)
-        self._classes = ClassTable(self._programs)
+        self._classes = ClassTable(self._programs, self._tiers, self._around)
         self._endpoints = EndpointTable(self._classes)
-        self._namespaces: dict[str, dict[str, str]] = {}
         self._addresses: dict[PodKey, dict[str, tuple[str, ...]]] = {}
-        self._policies: dict[PolicyKey, _Policy] = {}
-        self._dirty_policies: set[PolicyKey] = set()
+        self._sets: dict[ObjectKey, NetworkSetFacts] = {}
+        self._sets_of: dict[str, dict[ObjectKey, None]] = {}
+        self._policies: dict[PolicyId, InForce] = {}
+        self._dirty_policies: set[PolicyId] = set()
         self._adopted: set[Key] = set()
+        self._stored: dict[str, str] = {}
 
     # --- inputs
 
-    def adopt(self, objects: Iterable[PolicyClass | PolicyProgram | AddressGroup]) -> None:
-        """What exists on the API server: chunks keep their members, and the first drain names all of it, so that what
-        is not desired is deleted."""
+    def adopt(self, objects: Iterable[PolicyClass | StoredProgram | AddressGroup]) -> None:
+        """What exists on the API server: chunks keep their members, policies their last valid version, and the first
+        drain names all of it, so that what is not desired is deleted."""
         objects = list(objects)
         self._groups.adopt(found for found in objects if isinstance(found, AddressGroup))
+        self._stored.update(
+            {found.metadata.name: found.declared for found in objects if isinstance(found, StoredProgram)}
+        )
         self._adopted.update((_kind(found), found.metadata.name) for found in objects)
 
     def set_namespace(self, name: str, namespace: Namespace | None) -> None:
         """None: gone. Its pods are then in no group that selects namespaces by labels."""
-        labels = None if namespace is None else namespace.metadata.labels
-        if labels == self._namespaces.get(name):
+        known, labels = self._around.knows(name), None if namespace is None else namespace.metadata.labels
+        if not self._around.set_namespace(name, labels):
             return
-        if labels is None:
-            del self._namespaces[name]
-        else:
-            self._namespaces[name] = labels
+        self._classes.namespace_changed(name, came_or_went=known != (namespace is not None))
         for pod in self._endpoints.in_namespace(name):
+            self._regroup(pod)
+        for key in self._sets_of.get(name, ()):
+            self._regroup_set(key)
+
+    def set_service_account(self, key: ObjectKey, account: ServiceAccount | None) -> None:
+        """None: gone."""
+        if not self._around.set_service_account(key, None if account is None else account.metadata.labels):
+            return
+        self._classes.service_account_changed(key)
+        for pod in self._endpoints.of_service_account(key):
             self._regroup(pod)
 
     def set_pod(self, key: PodKey, pod: Pod | None) -> None:
@@ -82,7 +90,7 @@ class PolicyModel:
         if old == new:
             return
         if old is not None and (new is None or new.node != old.node):
-            self._groups.remove_pod(key)
+            self._groups.remove_item(key)
             self._endpoints.remove(key)
         if new is not None:
             self._endpoints.put(key, new)
@@ -102,19 +110,47 @@ class PolicyModel:
         if facts is not None and facts.uid == uid:
             self._set_facts(key, facts)
 
-    def set_policy(self, key: PolicyKey, policy: NetworkPolicy | None) -> None:
+    def set_network_set(self, key: ObjectKey, found: NetworkSetFacts | None) -> None:
+        """A NetworkSet, or, where the namespace is empty, a GlobalNetworkSet. None: gone."""
+        if self._sets.get(key) == found:
+            return
+        if found is None:
+            del self._sets[key], self._sets_of[key[0]][key]
+            self._groups.remove_item(_item_of(key))
+            return
+        self._sets[key] = found
+        self._sets_of.setdefault(key[0], {})[key] = None
+        self._groups.set_facts(_item_of(key), found.nets)
+        self._regroup_set(key)
+
+    def set_endpoint_slice(self, key: ObjectKey, found: EndpointSlice | None) -> None:
         """None: gone."""
-        old = self._policies.get(key)
-        new = None if policy is None else _in_force(policy, old)
+        self._groups.set_slice(key, slice_facts(found))
+
+    def set_tier(self, name: str, tier: Tier | None) -> None:
+        """A valid Tier; None: gone, or never was valid."""
+        if tier is None:
+            changed = self._tiers.remove(name)
+        else:
+            changed = self._tiers.set(name, tier.spec.order, tier.default_action)
+        if changed:
+            self._classes.tier_changed(name)
+
+    def set_policy(self, policy: PolicyId, declared: Declared | None) -> None:
+        """None: gone."""
+        old = self._policies.get(policy)
+        if declared is None and old is None:
+            return
+        new = None if declared is None else judge(policy, declared, old, self._stored.get(policy.program, ""))
         if old == new:
             return
         if (old.problems if old else ()) != (new.problems if new else ()):
-            self._dirty_policies.add(key)
+            self._dirty_policies.add(policy)
         if new is None:
-            del self._policies[key]
+            del self._policies[policy]
         else:
-            self._policies[key] = new
-        self._enforce(key[0], old.compiled if old else None, new.compiled if new else None)
+            self._policies[policy] = new
+        self._enforce(old, new)
 
     # --- outputs
 
@@ -127,6 +163,7 @@ class PolicyModel:
         )
         self._dirty_policies.clear()
         self._adopted.clear()
+        self._stored.clear()
         return changes
 
     def desired(self, kind: Kind, name: str) -> DesiredObject | None:
@@ -148,47 +185,45 @@ class PolicyModel:
         """The nodes that have endpoints."""
         return self._endpoints.nodes()
 
-    def problems(self, key: PolicyKey) -> tuple[Problem, ...]:
+    def problems(self, policy: PolicyId) -> tuple[Problem, ...]:
         """Why the policy, as it is now declared, is not in force. Empty for a valid one, and for one not known."""
-        policy = self._policies.get(key)
-        return policy.problems if policy else ()
+        found = self._policies.get(policy)
+        return found.problems if found else ()
 
     # --- between the tables
 
     def _regroup(self, pod: PodKey) -> None:
         facts = self._endpoints.facts(pod)
         if facts is not None:
-            self._groups.set_labels(pod, item_labels(pod[0], self._namespaces.get(pod[0]), facts.labels))
+            self._groups.set_labels(pod, self._around.pod(pod[0], facts.labels, facts.service_account))
+
+    def _regroup_set(self, key: ObjectKey) -> None:
+        self._groups.set_labels(_item_of(key), self._around.network_set(key[0], self._sets[key].labels))
 
     def _set_facts(self, pod: PodKey, facts: PodFacts) -> None:
         self._groups.set_facts(pod, self._addresses.get(pod, {}).get(facts.uid, ()), facts.ports)
 
-    def _enforce(self, namespace: str, old: CompiledPolicy | None, new: CompiledPolicy | None) -> None:
-        """Labels are read before the policy comes, and until it is gone, so that each class has what decides."""
-        if old == new:
+    def _enforce(self, old: InForce | None, new: InForce | None) -> None:
+        """What is read, is read before the policy comes and until it is gone, so that each class has what decides."""
+        if old is not None and new is not None and old.same_program(new):
             return
         if new is not None:
-            self._endpoints.read(namespace, new.applies_to.pod_selector.reads)
-            self._programs.put(new)
-            self._classes.set_policy(new.name, new.applies_to)
+            self._endpoints.read(new.compiled.namespace, new.compiled.applies_to.reads)
+            self._programs.put(new.compiled, new.declared)
+            self._classes.set_policy(new.compiled)
         elif old is not None:
-            self._classes.remove_policy(old.name)
-            self._programs.remove(old.name)
+            self._classes.remove_policy(old.compiled.name)
+            self._programs.remove(old.compiled.name)
         if old is not None:
-            self._endpoints.unread(namespace, old.applies_to.pod_selector.reads)
+            self._endpoints.unread(old.compiled.namespace, old.compiled.applies_to.reads)
 
 
-def _in_force(policy: NetworkPolicy, old: _Policy | None) -> _Policy:
-    """What a declaration comes to, after what was in force before."""
-    uid, result = policy.metadata.uid, compile_network_policy(policy)
-    if isinstance(result, CompiledPolicy):
-        return _Policy(uid, result, True)
-    if old is not None and old.uid == uid and old.valid_once:
-        return _Policy(uid, old.compiled, True, result.problems)
-    return _Policy(uid, result.closed, False, result.problems)
+def _item_of(network_set: ObjectKey) -> tuple[str, ...]:
+    """Pods' keys have two parts."""
+    return ("NetworkSet", *network_set)
 
 
-def _kind(found: PolicyClass | PolicyProgram | AddressGroup) -> Kind:
+def _kind(found: PolicyClass | StoredProgram | AddressGroup) -> Kind:
     if isinstance(found, AddressGroup):
         return "AddressGroup"
     return "PolicyClass" if isinstance(found, PolicyClass) else "PolicyProgram"

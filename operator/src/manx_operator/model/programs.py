@@ -5,6 +5,8 @@ Owns: every PolicyProgram object, and the use of groups that comes of it. Must n
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from manx_core.policy import CompiledPolicy
 from manx_operator.model.groups import GroupTable
 from manx_operator.model.types import DesiredObject, Key, Span
@@ -13,10 +15,11 @@ from manx_operator.model.types import DesiredObject, Key, Span
 class _Program:
     """A policy in force, and its span."""
 
-    __slots__ = ("compiled", "groups", "span")
+    __slots__ = ("compiled", "declared", "groups", "span")
 
-    def __init__(self, compiled: CompiledPolicy) -> None:
+    def __init__(self, compiled: CompiledPolicy, declared: Callable[[], str]) -> None:
         self.compiled = compiled
+        self.declared = declared
         self.groups = {group.id: group for group in compiled.groups}
         self.span = Span()
 
@@ -29,9 +32,12 @@ class ProgramTable:
         self._programs: dict[str, _Program] = {}
         self._dirty: set[str] = set()
 
-    def put(self, compiled: CompiledPolicy) -> None:
+    def __getitem__(self, name: str) -> CompiledPolicy:
+        return self._programs[name].compiled
+
+    def put(self, compiled: CompiledPolicy, declared: Callable[[], str]) -> None:
         """The policy is this now. Groups that it goes on using are not given up in between."""
-        old, new = self._programs.get(compiled.name), _Program(compiled)
+        old, new = self._programs.get(compiled.name), _Program(compiled, declared)
         self._programs[compiled.name] = new
         self._dirty.add(compiled.name)
         for definition in new.groups.values():
@@ -69,10 +75,11 @@ class ProgramTable:
         return changed
 
     def desired(self, name: str) -> DesiredObject | None:
-        program = self._programs.get(name)
-        if program is None:
+        found = self._programs.get(name)
+        if found is None:
             return None
-        return DesiredObject("PolicyProgram", name, program.compiled.program(), frozenset(program.span))
+        spec = found.compiled.program()
+        return DesiredObject("PolicyProgram", name, spec, frozenset(found.span), found.declared())
 
     def keys(self) -> set[Key]:
         return {("PolicyProgram", name) for name in self._programs}

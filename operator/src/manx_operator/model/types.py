@@ -1,4 +1,4 @@
-"""What the model hands out, and the counted sets that it is made of.
+"""What the model takes and hands out, and the counted sets that it is made of.
 
 Owns: the frozen values of the model's interface, and `Span`.
 Must not: know how any of it comes about.
@@ -8,15 +8,34 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from manx_core.api.v1alpha1 import AddressGroupSpec, PolicyClassSpec, PolicyProgramSpec
-from manx_core.policy import PolicyKey
+from manx_core.policy import program_name
 
 Kind = Literal["PolicyClass", "PolicyProgram", "AddressGroup"]
 Key = tuple[Kind, str]
 """A kind and an object's name."""
 ObjectSpec = PolicyClassSpec | PolicyProgramSpec | AddressGroupSpec
+ObjectKey = tuple[str, str]
+"""Namespace ("" for none) and name of a user's object."""
+
+PolicyKind = Literal["knp", "np", "gnp"]
+"""Kubernetes' NetworkPolicy, Calico's NetworkPolicy and GlobalNetworkPolicy."""
+
+
+class PolicyId(NamedTuple):
+    """A policy of a user's."""
+
+    kind: PolicyKind
+    namespace: str
+    """Empty for a GlobalNetworkPolicy."""
+    name: str
+
+    @property
+    def program(self) -> str:
+        """Its PolicyProgram's name."""
+        return program_name(*(part for part in self if part))
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +48,8 @@ class DesiredObject:
     """With epoch 0: the writer knows the real one."""
     nodes: frozenset[str]
     """The nodes that need it now."""
+    declared: str = ""
+    """Of a PolicyProgram: what `StoredProgram.declared` shall be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +59,7 @@ class Changes:
     objects: frozenset[Key] = frozenset()
     nodes: frozenset[str] = frozenset()
     """Nodes whose endpoints may differ."""
-    policies: frozenset[PolicyKey] = frozenset()
+    policies: frozenset[PolicyId] = frozenset()
     """Policies whose problems differ."""
 
     def __bool__(self) -> bool:
