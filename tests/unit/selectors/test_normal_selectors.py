@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from manx_core.selectors import EVERYTHING, NOTHING, Change, IncrementalIndex, LinearIndex, Pair, Selector, normalize
 from manx_core.selectors.calico import parse
-from manx_core.selectors.expression import All, And, Expression, Global, Not, Or, LabelTest, holds, labels_read, rewrite
+from manx_core.selectors.expression import All, And, Expression, Global, LabelTest, Not, Or, holds, labels_read, rewrite
 from manx_core.selectors.normal import AllOf, AnyOf
 
 LABELS = ("a", "b", "c")

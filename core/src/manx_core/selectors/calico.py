@@ -15,7 +15,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-from manx_core.selectors.expression import All, And, Expression, Global, Not, Or, LabelTest, TestOperator, holds
+from manx_core.selectors.expression import All, And, Expression, Global, LabelTest, Not, Or, TestOperator, holds
 from manx_core.selectors.selector import Labels
 
 MAX_LENGTH = 4096

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
-from manx_core.selectors.expression import And, Expression, Not, Or, LabelTest, TestOperator
+from manx_core.selectors.expression import And, Expression, LabelTest, Not, Or, TestOperator
 from manx_core.selectors.selector import (
     EVERYTHING,
     NOTHING,
