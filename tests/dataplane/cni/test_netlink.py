@@ -87,7 +87,7 @@ def test_errors_carry_the_kernels_words(node: Netns) -> None:
 
 
 def test_a_failed_creation_names_what_is_in_the_way(node: Netns) -> None:
-    link = PodLink("mnx00000000001", "eth0", "10.99.0.9", "02:00:00:00:00:01", 1400)
+    link = PodLink("mnx00000000001", ("10.99.0.9",), "02:00:00:00:00:01", pod_interface="eth0", mtu=1400)
     with Netns() as pod, open(pod.path) as namespace, node.entered():
         pod.ip("link", "add", "eth0", "type", "veth", "peer", "name", "x")
         with pytest.raises(NetlinkError, match="create mnx00000000001 with eth0 in the pod: File exists"):
@@ -112,7 +112,7 @@ def test_autodetection(node: Netns) -> None:
 
 def test_work_that_is_cancelled_has_ended_first(node: Netns) -> None:
     """A creation that would go on after its undoing would leave an interface behind."""
-    link = PodLink("mnx00000000003", "eth0", "10.99.0.9", "02:00:00:00:00:01", 1400)
+    link = PodLink("mnx00000000003", ("10.99.0.9",), "02:00:00:00:00:01", pod_interface="eth0", mtu=1400)
 
     async def cancel_often(namespace: int) -> None:
         netlink = Netlink()

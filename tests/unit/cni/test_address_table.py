@@ -20,15 +20,15 @@ def table_of(*blocks: IPAMBlock, held: frozenset[str] = frozenset()) -> Table:
 
 
 def take(table: Table, container: str) -> str:
-    choice = table.choose()
-    assert choice is not None
+    chosen = table.choose()
+    assert chosen is not None
+    (choice,) = chosen
     table.apply(Allocated(choice[0], allocation(choice[1], container)))
     return choice[1]
 
 
 def release(table: Table, container: str) -> Freed:
-    record = table.freeing((container, "eth0"))
-    assert record is not None
+    (record,) = table.freeing((container, "eth0"))
     table.apply(record)
     return record
 
@@ -52,7 +52,7 @@ def test_a_freed_address_waits_for_the_operator() -> None:
     assert freed.sequence == 1
     assert table.choose() is None
     table.set_blocks({freed.block: block("10.0.0.0/32", forgotten=1)})
-    assert table.choose() == (freed.block, "10.0.0.0")
+    assert table.choose() == ((freed.block, "10.0.0.0"),)
     assert table.status(freed.block).freed == ()
     assert table.status(freed.block).sequence == 1
 
@@ -90,13 +90,13 @@ def test_a_block_taken_away_gives_nothing_and_keeps_its_pods() -> None:
     table.set_blocks({})
     assert table.choose() is None
     assert table.shortage() == "this node has no address block"
-    assert table.find(("a", "eth0")) is not None
+    assert table.find(("a", "eth0"))
     assert release(table, "a").sequence == 1
 
 
 def test_a_bad_cidr_is_reported_and_harms_no_other_block() -> None:
     table = table_of(block("10.0.0.0/33"), block("10.1.0.0/32"))
-    assert table.choose() == ("10-1-0-0-32", "10.1.0.0")
+    assert table.choose() == (("10-1-0-0-32", "10.1.0.0"),)
     assert len(table.problems) == 1
     assert "spec.cidr" in table.problems[0]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ from ipam_blocks import allocation, block
 from manx_agent.cni.exclusion import Exclusion, Preempted, together, uninterrupted
 from manx_agent.cni.service import CniService
 from manx_agent.drivers.netlink import Netlink
-from manx_agent.drivers.netlink_messages import PodLink, interface_name
+from manx_agent.drivers.netlink_messages import NodeEnd, PodLink, interface_name
 from manx_agent.drivers.netlink_wire import NetlinkError
 from manx_agent.ipam import Ipam
 from manx_agent.model import LocalEndpoint
@@ -28,7 +28,7 @@ class Kernel(Netlink):
         super().__init__()
         self.links: set[str] = set()
         self.behind: dict[str, str] = {}
-        self.mended: dict[str, str] = {}
+        self.mended: dict[str, tuple[str, ...]] = {}
         self.failing = False
 
     async def prepare(self) -> None:
@@ -50,8 +50,8 @@ class Kernel(Netlink):
     async def addresses_behind(self, interfaces: Iterable[str]) -> frozenset[str]:
         return frozenset(self.behind[interface] for interface in interfaces)
 
-    async def mend(self, endpoints: Mapping[str, str]) -> tuple[str, ...]:
-        self.mended = dict(endpoints)
+    async def mend(self, ends: Collection[NodeEnd]) -> tuple[str, ...]:
+        self.mended = {end.interface: end.addresses for end in ends}
         return ()
 
 
@@ -70,6 +70,11 @@ class Open:
 
 def name_of(container: str) -> str:
     return interface_name(container, "eth0")
+
+
+async def given(ipam: Ipam, container: str) -> str:
+    (held,) = await ipam.allocate(allocation("", container))
+    return held.address
 
 
 def with_status(*allocations: Allocation) -> dict[str, IPAMBlock]:
@@ -119,12 +124,12 @@ async def test_a_strangers_address_is_held(service: CniService, ipam: Ipam, kern
     kernel.behind["mnx00000000000"] = "10.0.0.2"
     await service.start()
     service.set_blocks({NAME: block("10.0.0.0/29", forgotten=9)})
-    assert await ipam.allocate(allocation("", "new")) == "10.0.0.1"
-    assert await ipam.allocate(allocation("", "newer")) == "10.0.0.3"
+    assert await given(ipam, "new") == "10.0.0.1"
+    assert await given(ipam, "newer") == "10.0.0.3"
     assert "mnx00000000000" in kernel.links
     kernel.links.discard("mnx00000000000")
     await service.resync()
-    assert await ipam.allocate(allocation("", "newest")) == "10.0.0.2"
+    assert await given(ipam, "newest") == "10.0.0.2"
 
 
 async def test_what_only_the_api_knows_is_kept_or_freed_by_the_kernel(
@@ -136,7 +141,7 @@ async def test_what_only_the_api_knows_is_kept_or_freed_by_the_kernel(
     assert set(ipam.allocations()) == {("kept", "eth0"), ("adopted", "eth0"), ("gone", "eth0")}
     while "adopted" not in service.endpoints():
         await asyncio.sleep(0)
-    while ipam.find(("gone", "eth0")) is not None:
+    while ipam.find(("gone", "eth0")):
         await asyncio.sleep(0)
     assert changes == ["kept", "adopted"]
     assert [freed.address for freed in ipam.status(NAME).freed] == ["10.0.0.1", "10.0.0.6"]
@@ -152,7 +157,7 @@ async def test_a_kernel_that_cannot_be_read_frees_nothing(service: CniService, i
 async def test_resync_looks_after_live_endpoints(service: CniService, kernel: Kernel) -> None:
     await service.start()
     assert await service.resync() == ()
-    assert kernel.mended == {name_of("kept"): "10.0.0.0"}
+    assert kernel.mended == {name_of("kept"): ("10.0.0.0",)}
 
 
 # --- exclusion ------------------------------------------------------------------------------------------------------

@@ -35,9 +35,9 @@ from manx_agent.cni.protocol import (
     result_of,
 )  # fmt: skip
 from manx_agent.drivers.netlink import Netlink, SandboxError
-from manx_agent.drivers.netlink_messages import PodLink, interface_name, mac_address
+from manx_agent.drivers.netlink_messages import MIN_MTU6, NodeEnd, PodLink, interface_name, is_ipv6, mac_address
 from manx_agent.ipam import Ipam
-from manx_agent.ipam.table import Key
+from manx_agent.ipam.table import Held, Key
 from manx_agent.model import AgentError, EndpointAdmission, LocalEndpoint
 from manx_core.api.v1alpha1 import Allocation, NodeStateSpec
 
@@ -62,15 +62,25 @@ class Progress:
     waiting_for: Callable[[], str]
 
 
-def endpoint_of(allocation: Allocation) -> LocalEndpoint:
+def endpoint_of(held: Held) -> LocalEndpoint:
+    """Of a sandbox that has these addresses, one at the least."""
+    first = held[0]
     return LocalEndpoint(
-        namespace=allocation.namespace,
-        name=allocation.name,
-        uid=allocation.uid,
-        container_id=allocation.container_id,
-        interface=interface_name(allocation.container_id, allocation.interface),
-        addresses=(allocation.address,),
+        namespace=first.namespace,
+        name=first.name,
+        uid=first.uid,
+        container_id=first.container_id,
+        interface=interface_name(first.container_id, first.interface),
+        addresses=tuple(allocation.address for allocation in held),
     )
+
+
+def node_end_of(held: Held) -> NodeEnd:
+    """The node's end of the same sandbox's link."""
+    first = held[0]
+    interface = interface_name(first.container_id, first.interface)
+    addresses = tuple(allocation.address for allocation in held)
+    return NodeEnd(interface, addresses, mac_address(first.container_id, first.interface))
 
 
 class Attachments:
@@ -132,8 +142,8 @@ class Attachments:
             if interface != request.if_name:
                 text = f"container {container} already has {interface}; Manx gives a pod one interface"
                 raise CniError(INVALID_CONFIG, text)
-            if found.uid != pod.uid:
-                owner = Pod(found.namespace, found.name, found.uid)
+            if found[0].uid != pod.uid:
+                owner = Pod(found[0].namespace, found[0].name, found[0].uid)
                 raise CniError(INVALID_ENVIRONMENT, f"container {container} belongs to pod {owner}, not to {pod}")
 
     async def _attach(self, request: Request, pod: Pod, namespace: int, progress: Progress) -> dict[str, Any]:
@@ -143,14 +153,14 @@ class Attachments:
 
     async def _wire(self, request: Request, pod: Pod, namespace: int, progress: Progress) -> dict[str, Any]:
         progress.waiting_for = self._shortage
-        address, mtu = await together(self._address(_allocation(request, pod)), self._mtu())
-        endpoint = endpoint_of(_allocation(request, pod, address))
-        link = _link(endpoint, request, mtu)
+        held, mtu = await together(self._addresses(_allocation(request, pod)), self._mtu())
+        endpoint = endpoint_of(held)
+        link = _link(held, request, mtu)
         self.endpoints[endpoint.container_id] = endpoint
         progress.waiting_for = lambda: "its policy is not in the kernel yet"
         await together(
             self._netlink.create(link, namespace),
-            self._netlink.flush_conntrack(endpoint.addresses[0]),
+            *map(self._netlink.flush_conntrack, endpoint.addresses),
             self._admission.admit(endpoint),
         )
         progress.waiting_for = lambda: "its links are not up yet"
@@ -178,7 +188,7 @@ class Attachments:
             task.cancel()
             await uninterrupted(asyncio.gather(task, return_exceptions=True))
 
-    async def _address(self, wanted: Allocation) -> str:
+    async def _addresses(self, wanted: Allocation) -> Held:
         """Raises AgentError where there is none and the operator says that none will come by itself: the runtime tries
         again, and the pod's Events tell why. Otherwise it waits, for a block or for an operator."""
         while True:
@@ -202,14 +212,14 @@ class Attachments:
         state = self._node_state()
         if state is not None and state.mtu:
             return state.mtu
-        return await self._netlink.mtu_of(state.ipv4 if state else "")
+        return await self._netlink.mtu_of((state.ipv4 or state.ipv6) if state else "")
 
     async def _undo(self, key: Key) -> None:
         """Whatever happens meanwhile. What cannot be undone now stays in the journal, for the runtime's DEL."""
         try:
-            await uninterrupted(self._detach(key))
+            await uninterrupted(self._detach(key, undoing=True))
         except AgentError as error:
-            log.error("undoing ADD of container %s: %s; its address stays reserved until DEL", key[0], error)
+            log.error("undoing ADD of container %s: %s; its addresses stay taken until DEL", key[0], error)
 
     # --- DEL ----------------------------------------------------------------------------------------------------------
 
@@ -220,15 +230,19 @@ class Attachments:
         except AgentError as error:
             raise CniError(TRY_AGAIN, f"container {key[0]}: {error}") from error
 
-    async def _detach(self, key: Key) -> None:
-        """The link first, then nothing can be sent any more; the address last, so that a crash leaves it taken."""
+    async def _detach(self, key: Key, *, undoing: bool = False) -> None:
+        """The link first, then nothing can be sent any more; the addresses last, so that a crash leaves them taken."""
         await self._netlink.delete(interface_name(*key))
-        found = self._ipam.find(key)
-        if found is None:
+        held = self._ipam.find(key)
+        if not held:
             return
-        self.endpoints.pop(found.container_id, None)
-        await together(self._withdraw(found.container_id), self._netlink.flush_conntrack(found.address))
-        await self._ipam.free(key)
+        self.endpoints.pop(key[0], None)
+        flushes = [self._netlink.flush_conntrack(allocation.address) for allocation in held]
+        await together(self._withdraw(key[0]), *flushes)
+        if undoing and self._admission.is_expected(held[0].namespace, held[0].name, held[0].uid):
+            await self._ipam.give_up(key)
+        else:
+            await self._ipam.free(key)
 
     async def _withdraw(self, container_id: str) -> None:
         """An endpoint that policy does not let go of is reported, but does not keep the pod from being deleted: without
@@ -243,23 +257,23 @@ class Attachments:
 
     async def check(self, request: Request, namespace: int) -> None:
         """Raises CniError where the attachment is not as ADD left it."""
-        allocation = self._ipam.find(request.key)
-        if allocation is None:
+        held = self._ipam.find(request.key)
+        if not held:
             text = f"container {request.container_id} has no interface {request.if_name} here"
             raise CniError(UNKNOWN_CONTAINER, text)
-        listed = addresses_in(request.config.prev_result)
-        if listed and allocation.address not in listed:
-            text = f"prevResult.ips: {', '.join(sorted(listed))}; this container has {allocation.address}"
+        listed, has = addresses_in(request.config.prev_result), [allocation.address for allocation in held]
+        if listed and not listed.issuperset(has):
+            text = f"prevResult.ips: {', '.join(sorted(listed))}; this container has {', '.join(has)}"
             raise CniError(CHECK_FAILED, text)
-        link = _link(endpoint_of(allocation), request, await self._mtu())
+        link = _link(held, request, await self._mtu())
         problems = await self._netlink.problems_of(link, namespace)
         if problems:
             raise CniError(CHECK_FAILED, "; ".join(problems))
 
 
-def _allocation(request: Request, pod: Pod, address: str = "") -> Allocation:
+def _allocation(request: Request, pod: Pod) -> Allocation:
     return Allocation(
-        address=address,
+        address="",
         namespace=pod.namespace,
         name=pod.name,
         uid=pod.uid,
@@ -268,11 +282,9 @@ def _allocation(request: Request, pod: Pod, address: str = "") -> Allocation:
     )
 
 
-def _link(endpoint: LocalEndpoint, request: Request, mtu: int) -> PodLink:
-    return PodLink(
-        interface=endpoint.interface,
-        pod_interface=request.if_name,
-        address=endpoint.addresses[0],
-        pod_mac=mac_address(*request.key),
-        mtu=mtu,
-    )
+def _link(held: Held, request: Request, mtu: int) -> PodLink:
+    """Raises AgentError."""
+    end = node_end_of(held)
+    if mtu < MIN_MTU6 and any(map(is_ipv6, end.addresses)):
+        raise AgentError(f"the MTU is {mtu}: IPv6 needs {MIN_MTU6} at the least (Installation: calicoNetwork.mtu)")
+    return PodLink(end.interface, end.addresses, end.pod_mac, pod_interface=request.if_name, mtu=mtu)

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from manx_agent.drivers.netlink_messages import GATEWAY, NODE_MAC, PodLink
+from manx_agent.drivers.netlink_messages import NODE_MAC, PodLink, gateway_of, is_ipv6
 from manx_agent.ipam.table import Key
 from manx_agent.model import AgentError
 
@@ -141,10 +141,19 @@ def result_of(link: PodLink, netns: str) -> dict[str, Any]:
             {"name": link.interface, "mac": NODE_MAC, "mtu": link.mtu},
             {"name": link.pod_interface, "mac": link.pod_mac, "mtu": link.mtu, "sandbox": netns},
         ],
-        "ips": [{"address": f"{link.address}/32", "interface": 1, "gateway": GATEWAY}],
-        "routes": [{"dst": "0.0.0.0/0", "gw": GATEWAY}],
+        "ips": [_ip(address) for address in link.addresses],
+        "routes": [_default_route(address) for address in link.addresses],
         "dns": {},
     }
+
+
+def _ip(address: str) -> dict[str, Any]:
+    length = 128 if is_ipv6(address) else 32
+    return {"address": f"{address}/{length}", "interface": 1, "gateway": gateway_of(address)}
+
+
+def _default_route(address: str) -> dict[str, str]:
+    return {"dst": "::/0" if is_ipv6(address) else "0.0.0.0/0", "gw": gateway_of(address)}
 
 
 def addresses_in(result: dict[str, Any] | None) -> set[str]:

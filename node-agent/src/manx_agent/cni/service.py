@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from manx_agent.cni.attachments import Attachments, OnFound, endpoint_of
+from manx_agent.cni.attachments import Attachments, OnFound, endpoint_of, node_end_of
 from manx_agent.cni.exclusion import Exclusion, Preempted
 from manx_agent.cni.protocol import INTERNAL, INVALID_NETNS, NOT_AVAILABLE, TRY_AGAIN, CniError, Request
 from manx_agent.cni.server import CniServer
@@ -26,7 +26,7 @@ from manx_agent.drivers.netlink_messages import interface_name
 from manx_agent.ipam import Ipam
 from manx_agent.ipam.table import Key, key_of
 from manx_agent.model import EndpointAdmission, LocalEndpoint
-from manx_core.api.v1alpha1 import Allocation, IPAMBlock, NodeStateSpec
+from manx_core.api.v1alpha1 import IPAMBlock, NodeStateSpec
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -64,7 +64,8 @@ class CniService:
         """Reads the journal, compares it with the kernel, then serves. Raises AgentError, OSError."""
         await self._netlink.prepare()
         await self._ipam.open()
-        await self._compare(tuple(self._ipam.allocations().values()))
+        self._ipam.support(self._netlink.families)
+        await self._compare(tuple(self._ipam.allocations()))
         await self._server.start()
 
     async def stop(self) -> None:
@@ -93,32 +94,31 @@ class CniService:
         adopted = self._ipam.set_blocks(blocks)
         if adopted:
             log.warning("%d addresses were known to the API server only: the journal was lost", len(adopted))
-            self._in_background(self._compare(adopted))
+            self._in_background(self._compare({key_of(allocation) for allocation in adopted}))
 
     async def resync(self) -> tuple[str, ...]:
         """Compare the kernel with what should be there, repair, and say what was found. Raises NetlinkError."""
         await self._hold_strangers()
-        live = {
-            endpoint.interface: endpoint.addresses[0]
-            for key, endpoint in self._by_key().items()
-            if not self._exclusion.is_busy(key)
-        }
-        return await self._netlink.mend(live)
+        held = self._ipam.allocations()
+        live = [key for key in held if key[0] in self._attachments.endpoints and not self._exclusion.is_busy(key)]
+        return await self._netlink.mend([node_end_of(held[key]) for key in live])
 
     # --- journal and kernel -------------------------------------------------------------------------------------------
 
-    async def _compare(self, allocations: tuple[Allocation, ...]) -> None:
-        """Make endpoints of those allocations that have an interface, free the others."""
+    async def _compare(self, keys: Collection[Key]) -> None:
+        """Make endpoints of those attachments that have an interface, free the others' addresses."""
         present = await self._netlink.present()
-        for allocation in allocations:
-            if self._ipam.find(key_of(allocation)) != allocation or self._exclusion.is_busy(key_of(allocation)):
-                continue  # deleted, or being worked on, meanwhile
-            endpoint = endpoint_of(allocation)
+        for key in keys:
+            held = self._ipam.allocations().get(key)
+            if held is None or self._exclusion.is_busy(key):
+                continue  # deleted, or being worked on, meanwhile; or only reserved
+            endpoint = endpoint_of(held)
             if endpoint.interface in present:
                 self._attachments.found(endpoint)
             else:
-                log.warning("%s has no interface any more: its address %s is freed", endpoint.name, allocation.address)
-                await self._ipam.free(key_of(allocation))
+                addresses = ", ".join(endpoint.addresses)
+                log.warning("%s has no interface any more: its addresses %s are freed", endpoint.name, addresses)
+                await self._ipam.free(key)
         await self._hold_strangers()
 
     async def _hold_strangers(self) -> None:
@@ -129,10 +129,6 @@ class CniService:
         if strangers or self._strangers:
             self._ipam.hold(await self._netlink.addresses_behind(strangers))
         self._strangers = strangers
-
-    def _by_key(self) -> dict[Key, LocalEndpoint]:
-        endpoints = self._attachments.endpoints
-        return {key: endpoints[key[0]] for key in self._ipam.allocations() if key[0] in endpoints}
 
     def _in_background(self, work: Any) -> None:
         task = asyncio.create_task(work)

@@ -15,12 +15,12 @@ import ctypes
 import errno
 import fcntl
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import TypeVar
 
 from manx_agent.drivers import netlink_conntrack, netlink_messages, netlink_sysctl
-from manx_agent.drivers.netlink_messages import PodLink
+from manx_agent.drivers.netlink_messages import NodeEnd, PodLink, gateway_of, is_ipv6
 from manx_agent.drivers.netlink_reading import Reader, addresses_behind, endpoint_routes, index_of, is_up, present
 from manx_agent.drivers.netlink_threads import in_thread
 from manx_agent.drivers.netlink_wire import Message, NetlinkError, Wire
@@ -45,6 +45,11 @@ class Netlink:
         self._sysctl = proc_sys_net
         self._slots = asyncio.Semaphore(CONCURRENCY)
 
+    @property
+    def families(self) -> frozenset[int]:
+        """The families of addresses (4, 6) that this kernel has."""
+        return frozenset({4, 6} if netlink_sysctl.has_ipv6(self._sysctl) else {4})
+
     async def prepare(self) -> None:
         """Set what the node itself needs."""
         await self._do(lambda: netlink_sysctl.write(self._sysctl, netlink_sysctl.NODE))
@@ -56,7 +61,7 @@ class Netlink:
 
     async def activate(self, link: PodLink, namespace: int) -> None:
         """Both ends up, with their routes: from now on packets pass."""
-        await self._do(lambda: _activate(link, namespace))
+        await self._do(lambda: self._activate(link, namespace))
 
     async def delete(self, interface: str) -> None:
         """With its routes and the pod's end; one that is not there is no error."""
@@ -78,10 +83,10 @@ class Netlink:
         """What of an active link is not as `create` and `activate` made it, one sentence each."""
         return await self._do(lambda: self._problems_of(link, namespace))
 
-    async def mend(self, endpoints: Mapping[str, str]) -> tuple[str, ...]:
-        """Repair the node's ends (interface → address) of active links; says what was wrong. A link that is down or
-        gone is left alone: nobody knows whether its pod's policy was in place."""
-        return await self._do(lambda: self._mend(endpoints))
+    async def mend(self, ends: Collection[NodeEnd]) -> tuple[str, ...]:
+        """Repair the node's ends of active links; says what was wrong. A link that is down or gone is left alone:
+        nobody knows whether its pod's policy was in place."""
+        return await self._do(lambda: self._mend(ends))
 
     async def interfaces(self) -> tuple[Interface, ...]:
         """The node's own interfaces that have global IPv4 or IPv6 addresses, for autodetection."""
@@ -107,9 +112,21 @@ class Netlink:
                 raise
             _send(netlink_messages.delete_link(link.interface))
             _send(request)
-        netlink_sysctl.write(self._sysctl, netlink_sysctl.of_interface(link.interface))
+        netlink_sysctl.write(self._sysctl, _parameters(link))
+        if _has_ipv6(link):
+            netlink_sysctl.forward_ipv6(self._sysctl)
         _enter(namespace)
-        _send(netlink_messages.add_address(link, index_of(link.pod_interface)))
+        if _has_ipv6(link):
+            netlink_sysctl.write(self._sysctl, netlink_sysctl.of_pod_interface(link.pod_interface))
+        _send(*_addresses(link, index_of(link.pod_interface)))
+
+    def _activate(self, link: PodLink, namespace: int) -> None:
+        index = index_of(link.interface)
+        _send(netlink_messages.set_up(link.interface, index), *netlink_messages.endpoint_routes_of(link, index))
+        _enter(namespace)
+        index = index_of(link.pod_interface)
+        _send(netlink_messages.set_up(link.pod_interface, index), *_addresses(link, index))
+        _send(*(message for address in link.addresses for message in _way_out(gateway_of(address), index)))
 
     def _problems_of(self, link: PodLink, namespace: int) -> tuple[str, ...]:
         try:
@@ -123,35 +140,33 @@ class Netlink:
 
     def _node_problems(self, link: PodLink, index: int) -> list[str]:
         found = [] if is_up(link.interface) else [f"{link.interface} is down"]
-        if endpoint_routes([link.address]).get(link.address) != index:
-            found.append(f"no route to {link.address} through {link.interface}")
-        wrong = netlink_sysctl.differing(self._sysctl, netlink_sysctl.of_interface(link.interface))
+        routes = endpoint_routes(link.addresses)
+        lost = [address for address in link.addresses if routes.get(address) != index]
+        found += [f"no route to {address} through {link.interface}" for address in lost]
+        wrong = netlink_sysctl.differing(self._sysctl, _parameters(link))
         return found + [f"{name} is {value!r}" for name, value in wrong.items()]
 
-    def _mend(self, endpoints: Mapping[str, str]) -> tuple[str, ...]:
-        routes = endpoint_routes(list(endpoints.values()))
-        return tuple(
-            repaired
-            for interface, address in endpoints.items()
-            for repaired in self._mend_one(interface, address, routes.get(address, 0))
-        )
+    def _mend(self, ends: Collection[NodeEnd]) -> tuple[str, ...]:
+        routes = endpoint_routes([address for end in ends for address in end.addresses])
+        return tuple(repaired for end in ends for repaired in self._mend_one(end, routes))
 
-    def _mend_one(self, interface: str, address: str, routed_through: int) -> list[str]:
-        if not is_up(interface):
+    def _mend_one(self, end: NodeEnd, routes: dict[str, int]) -> list[str]:
+        if not is_up(end.interface):
             return []
         try:
-            index = index_of(interface)
-            wanted = netlink_sysctl.of_interface(interface)
+            index = index_of(end.interface)
+            wanted = _parameters(end)
             wrong = netlink_sysctl.differing(self._sysctl, wanted)
             netlink_sysctl.write(self._sysctl, {name: wanted[name] for name in wrong})
-            if routed_through != index:
-                _send(netlink_messages.endpoint_route(address, index))
+            lost = [address for address in end.addresses if routes.get(address) != index]
+            if lost:
+                _send(*netlink_messages.endpoint_routes_of(end, index))
         except NetlinkError:
-            if is_up(interface):
+            if is_up(end.interface):
                 raise
             return []  # deleted meanwhile
         found = [f"{name} was {value!r}" for name, value in wrong.items()]
-        return found + ([] if routed_through == index else [f"the route to {address} through {interface} was gone"])
+        return found + [f"the route to {address} through {end.interface} was gone" for address in lost]
 
 
 def _send(*messages: Message) -> None:
@@ -179,19 +194,21 @@ def _enter(namespace: int) -> None:
         raise SandboxError(f"cannot enter the pod's network namespace: {os.strerror(code)}", code)
 
 
-def _activate(link: PodLink, namespace: int) -> None:
-    index = index_of(link.interface)
-    _send(
-        netlink_messages.set_up(link.interface, index),
-        netlink_messages.endpoint_route(link.address, index),
-    )
-    _enter(namespace)
-    index = index_of(link.pod_interface)
-    _send(
-        netlink_messages.set_up(link.pod_interface, index),
-        netlink_messages.gateway_neighbour(index),
-        *netlink_messages.pod_routes(index),
-    )
+def _has_ipv6(end: NodeEnd) -> bool:
+    return any(map(is_ipv6, end.addresses))
+
+
+def _parameters(end: NodeEnd) -> dict[str, str]:
+    return netlink_sysctl.of_interface(end.interface, ipv6=_has_ipv6(end))
+
+
+def _addresses(link: PodLink, index: int) -> list[Message]:
+    """Those that the pod has already are no error."""
+    return [netlink_messages.add_address(address, link.pod_interface, index) for address in link.addresses]
+
+
+def _way_out(gateway: str, index: int) -> list[Message]:
+    return [netlink_messages.gateway_neighbour(gateway, index), *netlink_messages.pod_routes(gateway, index)]
 
 
 def _interfaces() -> tuple[Interface, ...]:

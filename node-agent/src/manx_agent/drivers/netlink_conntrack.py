@@ -16,6 +16,7 @@ import subprocess
 
 from pyroute2.netlink.nfnetlink.nfctsocket import nfct_msg
 
+from manx_agent.drivers.netlink_messages import is_ipv6
 from manx_agent.drivers.netlink_wire import Message, NetlinkError, Wire
 
 IPCTNL_MSG_CT_DELETE = (1 << 8) | 2
@@ -48,9 +49,10 @@ def deletions(address: str) -> list[Message]:
 def _deletion(address: str, direction: str, side: str, flag: int) -> Message:
     body = nfct_msg()
     # The family counts only if the version is not 0; the filter is refused without a family.
-    body["nfgen_family"], body["version"] = socket.AF_INET, 1
+    family, version = (socket.AF_INET6, "V6") if is_ipv6(address) else (socket.AF_INET, "V4")
+    body["nfgen_family"], body["version"] = family, 1
     body["attrs"] = [
-        (f"CTA_TUPLE_{direction}", {"attrs": [("CTA_TUPLE_IP", {"attrs": [(f"CTA_IP_V4_{side}", address)]})]}),
+        (f"CTA_TUPLE_{direction}", {"attrs": [("CTA_TUPLE_IP", {"attrs": [(f"CTA_IP_{version}_{side}", address)]})]}),
         ("CTA_FILTER", {"attrs": [(f"CTA_FILTER_{direction}_FLAGS", flag)]}),
     ]
     return Message(f"forget connections of {address}", IPCTNL_MSG_CT_DELETE, 0, body, ABSENT)
@@ -58,7 +60,7 @@ def _deletion(address: str, direction: str, side: str, flag: int) -> Message:
 
 def _flush_by_tool(address: str) -> None:
     for option in ("--orig-src", "--orig-dst", "--reply-src"):
-        command = ["conntrack", "-D", "-f", "ipv4", option, address]
+        command = ["conntrack", "-D", "-f", "ipv6" if is_ipv6(address) else "ipv4", option, address]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
         except (OSError, subprocess.TimeoutExpired) as error:

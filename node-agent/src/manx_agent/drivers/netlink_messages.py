@@ -2,14 +2,14 @@
 
 Owns: what each request says. Must not: send it.
 Source: linux/rtnetlink.h, linux/if_link.h, linux/neighbour.h; the shape (a /32, a link-local gateway that no interface
-has, proxy ARP on the node's end) is the one Calico's users know.
+has, proxy ARP on the node's end) is the one Calico's users know. IPv6 has the same shape; there neither end asks for
+the other: both have a permanent neighbour entry, so no policy has to let neighbour discovery through.
 """
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from ipaddress import IPv4Address
 from typing import Any
 
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
@@ -22,27 +22,46 @@ from manx_core.api.v1alpha1 import ROUTE_PROTOCOL
 
 GATEWAY = "169.254.1.1"
 """The pods' next hop: link-local, on no interface; the node's end of the veth answers for it."""
+GATEWAY6 = "fe80::1"
+"""The same of IPv6."""
+MIN_MTU6 = 1280
+"""Bytes, RFC 8200, 5: on an interface with less the kernel has no IPv6."""
 NODE_MAC = "ee:ee:ee:ee:ee:ee"
 """The same on every node's end, so that a pod's neighbour entry stays right whatever happens to the node's end."""
 PREFIX = "mnx"
 
 RTM_NEWLINK, RTM_DELLINK, RTM_NEWADDR, RTM_NEWROUTE, RTM_NEWNEIGH = 16, 17, 20, 24, 28
-AF_INET = 2
+AF_INET, AF_INET6 = 2, 10
 IFF_UP = 1
 RT_TABLE_MAIN, RT_SCOPE_LINK, RT_SCOPE_UNIVERSE, RTN_UNICAST, RTPROT_STATIC = 254, 253, 0, 1, 4
 NUD_PERMANENT = 0x80
+IFA_F_NODAD = 0x02
 
 
 @dataclass(frozen=True, slots=True)
-class PodLink:
-    """One pod's wiring. `interface` and `address` as in LocalEndpoint; `pod_interface` is the pod's end; `mtu` in
-    bytes."""
+class NodeEnd:
+    """The node's end of a pod's wiring. `interface` and `addresses` as in LocalEndpoint; `pod_mac`: the other end's."""
 
     interface: str
-    pod_interface: str
-    address: str
+    addresses: tuple[str, ...]
     pod_mac: str
+
+
+@dataclass(frozen=True, slots=True)
+class PodLink(NodeEnd):
+    """One pod's wiring. `pod_interface` is the pod's end; `mtu` in bytes."""
+
+    pod_interface: str
     mtu: int
+
+
+def is_ipv6(address: str) -> bool:
+    return ":" in address
+
+
+def gateway_of(address: str) -> str:
+    """The next hop of a pod that has this address."""
+    return GATEWAY6 if is_ipv6(address) else GATEWAY
 
 
 def interface_name(container_id: str, pod_interface: str) -> str:
@@ -88,27 +107,38 @@ def set_up(interface: str, index: int) -> Message:
     return Message(f"set {interface} up", RTM_NEWLINK, 0, body)
 
 
-def add_address(link: PodLink, index: int) -> Message:
+def add_address(address: str, pod_interface: str, index: int) -> Message:
+    """Without duplicate address detection: nobody else is on the link, and until it was done the address would not be
+    usable."""
     body = ifaddrmsg()
-    body["family"], body["prefixlen"], body["index"] = AF_INET, 32, index
-    body["attrs"] = [("IFA_LOCAL", link.address), ("IFA_ADDRESS", link.address)]
-    about = f"give {link.address} to {link.pod_interface}"
-    return Message(about, RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, body, ALREADY)
+    body["family"], body["prefixlen"], body["index"] = _family(address), _length(address), index
+    body["flags"] = IFA_F_NODAD if is_ipv6(address) else 0
+    body["attrs"] = [("IFA_LOCAL", address), ("IFA_ADDRESS", address)]
+    return Message(f"give {address} to {pod_interface}", RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, body, ALREADY)
 
 
-def gateway_neighbour(index: int) -> Message:
+def gateway_neighbour(gateway: str, index: int) -> Message:
     """Spares the pod ARP, and the node the default route that proxy ARP needs before it answers."""
+    return _neighbour("neighbour entry of the gateway", gateway, NODE_MAC, index)
+
+
+def pod_neighbour(address: str, mac: str, index: int) -> Message:
+    """Spares the node neighbour discovery."""
+    return _neighbour(f"neighbour entry of {address}", address, mac, index)
+
+
+def _neighbour(about: str, address: str, mac: str, index: int) -> Message:
     body = ndmsg()
-    body["family"], body["ifindex"], body["state"] = AF_INET, index, NUD_PERMANENT
-    body["attrs"] = [("NDA_DST", GATEWAY), ("NDA_LLADDR", NODE_MAC)]
-    return Message("neighbour entry of the gateway", RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, body)
+    body["family"], body["ifindex"], body["state"] = _family(address), index, NUD_PERMANENT
+    body["attrs"] = [("NDA_DST", address), ("NDA_LLADDR", mac)]
+    return Message(about, RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, body)
 
 
-def pod_routes(index: int) -> list[Message]:
+def pod_routes(gateway: str, index: int) -> list[Message]:
     """The gateway on the link, everything else through it."""
     return [
-        _route("route to the gateway", GATEWAY, index, RT_SCOPE_LINK, RTPROT_STATIC),
-        _route("default route", "", index, RT_SCOPE_UNIVERSE, RTPROT_STATIC, gateway=GATEWAY),
+        _route("route to the gateway", gateway, index, RT_SCOPE_LINK, RTPROT_STATIC),
+        _route("default route", "", index, RT_SCOPE_UNIVERSE, RTPROT_STATIC, gateway=gateway),
     ]
 
 
@@ -117,12 +147,27 @@ def endpoint_route(address: str, index: int) -> Message:
     return _route(f"route to {address}", address, index, RT_SCOPE_LINK, ROUTE_PROTOCOL)
 
 
+def endpoint_routes_of(end: NodeEnd, index: int) -> list[Message]:
+    """The node's routes to all of a pod's addresses, and what else it needs to reach them."""
+    neighbours = [pod_neighbour(address, end.pod_mac, index) for address in end.addresses if is_ipv6(address)]
+    return [*neighbours, *(endpoint_route(address, index) for address in end.addresses)]
+
+
 def _route(about: str, destination: str, index: int, scope: int, protocol: int, gateway: str = "") -> Message:
     body = rtmsg()
-    body["family"], body["table"], body["type"] = AF_INET, RT_TABLE_MAIN, RTN_UNICAST
-    body["scope"], body["proto"], body["dst_len"] = scope, protocol, 32 if destination else 0
+    body["family"], body["table"], body["type"] = _family(destination or gateway), RT_TABLE_MAIN, RTN_UNICAST
+    body["scope"], body["proto"], body["dst_len"] = scope, protocol, _length(destination) if destination else 0
     attributes: list[tuple[str, Any]] = [("RTA_OIF", index)]
-    attributes += [("RTA_DST", str(IPv4Address(destination)))] if destination else []
+    attributes += [("RTA_DST", destination)] if destination else []
     attributes += [("RTA_GATEWAY", gateway)] if gateway else []
     body["attrs"] = attributes
     return Message(about, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, body)
+
+
+def _family(address: str) -> int:
+    return AF_INET6 if is_ipv6(address) else AF_INET
+
+
+def _length(address: str) -> int:
+    """The prefix length of the address alone."""
+    return 128 if is_ipv6(address) else 32

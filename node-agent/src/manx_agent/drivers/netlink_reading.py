@@ -18,7 +18,7 @@ from typing import Any, Self
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError as LibraryError
 
-from manx_agent.drivers.netlink_messages import GATEWAY, IFF_UP, PREFIX, RT_SCOPE_UNIVERSE, PodLink
+from manx_agent.drivers.netlink_messages import IFF_UP, PREFIX, RT_SCOPE_UNIVERSE, PodLink, gateway_of, is_ipv6
 from manx_agent.drivers.netlink_wire import NetlinkError, Wire
 from manx_core.api.v1alpha1 import ROUTE_PROTOCOL, Interface
 
@@ -47,18 +47,27 @@ class Reader:
         """To which addresses our routes go through this interface."""
         return {
             route.get_attr("RTA_DST")
-            for route in self._ask("get_routes", family=socket.AF_INET, oif=index)
-            if route["proto"] == ROUTE_PROTOCOL and route["dst_len"] == 32
+            for family, length in ((socket.AF_INET, 32), (socket.AF_INET6, 128))
+            for route in self._ask("get_routes", family=family, oif=index)
+            if route["proto"] == ROUTE_PROTOCOL and route["dst_len"] == length
         }
 
     def problems_in_pod(self, link: PodLink, index: int) -> list[str]:
         """What the pod's end lacks."""
-        addresses = {found.get_attr("IFA_LOCAL") for found in self._ask("get_addr", family=socket.AF_INET, index=index)}
-        routes = self._ask("get_routes", family=socket.AF_INET, oif=index)
-        gateways = {route.get_attr("RTA_GATEWAY") for route in routes if route["dst_len"] == 0}
         found = [] if is_up(link.pod_interface) else [f"{link.pod_interface} is down in the pod"]
-        found += [] if link.address in addresses else [f"{link.pod_interface} does not have {link.address} in the pod"]
-        found += [] if GATEWAY in gateways else [f"no default route through {link.pod_interface} in the pod"]
+        for address in link.addresses:
+            found += self._problems_of_address(link.pod_interface, address, index)
+        return found
+
+    def _problems_of_address(self, interface: str, address: str, index: int) -> list[str]:
+        family, name = (socket.AF_INET6, "IPv6 ") if is_ipv6(address) else (socket.AF_INET, "")
+        there = self._ask("get_addr", family=family, index=index)
+        addresses = {found.get_attr("IFA_LOCAL") or found.get_attr("IFA_ADDRESS") for found in there}
+        routes = self._ask("get_routes", family=family, oif=index)
+        gateways = {route.get_attr("RTA_GATEWAY") for route in routes if route["dst_len"] == 0}
+        found = [] if address in addresses else [f"{interface} does not have {address} in the pod"]
+        if gateway_of(address) not in gateways:
+            found.append(f"no {name}default route through {interface} in the pod")
         return found
 
     def interfaces(self) -> tuple[Interface, ...]:
@@ -73,8 +82,8 @@ class Reader:
 
     def mtu_of(self, address: str) -> int:
         """Of the interface that has the address; 1500 if none has."""
-        for found in self._ask("get_addr", family=socket.AF_INET):
-            if found.get_attr("IFA_LOCAL") == address:
+        for found in self._ask("get_addr"):
+            if address in (found.get_attr("IFA_LOCAL"), found.get_attr("IFA_ADDRESS")):
                 return next((int(link.get_attr("IFLA_MTU")) for link in self._ask("get_links", found["index"])), 1500)
         return DEFAULT_MTU
 
@@ -118,14 +127,16 @@ def endpoint_routes(addresses: Sequence[str]) -> dict[str, int]:
 
 def _route_lookup(address: str) -> bytes:
     """Written out, since every endpoint's route is looked up every few seconds."""
-    header = RTMSG.pack(socket.AF_INET, 32, 0, 0, 0, 0, 0, 0, RTM_F_FIB_MATCH)
-    return header + ATTRIBUTE.pack(8, RTA_DST) + socket.inet_aton(address)
+    family, length = (socket.AF_INET6, 128) if is_ipv6(address) else (socket.AF_INET, 32)
+    header = RTMSG.pack(family, length, 0, 0, 0, 0, 0, 0, RTM_F_FIB_MATCH)
+    return header + ATTRIBUTE.pack(ATTRIBUTE.size + length // 8, RTA_DST) + socket.inet_pton(family, address)
 
 
 def _endpoint_route_index(body: bytes) -> int:
     """0 where it is not an endpoint route of ours."""
-    _, prefix_length, _, _, _, protocol, _, _, _ = RTMSG.unpack_from(body)
-    offset = RTMSG.size if prefix_length == 32 and protocol == ROUTE_PROTOCOL else len(body)
+    family, prefix_length, _, _, _, protocol, _, _, _ = RTMSG.unpack_from(body)
+    whole = prefix_length == (128 if family == socket.AF_INET6 else 32)
+    offset = RTMSG.size if whole and protocol == ROUTE_PROTOCOL else len(body)
     while offset + ATTRIBUTE.size <= len(body):
         length, kind = ATTRIBUTE.unpack_from(body, offset)
         if kind == RTA_OIF:

@@ -2,6 +2,9 @@
 
 Owns: the order "decide, journal, answer", and waiting. Must not: touch the kernel or the API server.
 
+A pod's addresses are reserved as soon as the pod is known to be coming (`reserve`), so that its peers' groups can have
+them before it has a sandbox; `allocate` takes what is reserved.
+
 Why this way: decisions are made on the event loop in one step, so two requests never see the same free address; the
 journal's fsync follows, for all requests of that moment together; a crash at any point leaves an address taken that
 nobody was told of, never the reverse.
@@ -15,8 +18,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from manx_agent.ipam.journal import Journal, JournalError
-from manx_agent.ipam.records import Allocated
-from manx_agent.ipam.table import Key, Table, key_of
+from manx_agent.ipam.records import Allocated, Freed
+from manx_agent.ipam.table import NO_SANDBOX, Held, Key, Table, allocated, key_of, reservation_key, version_of
 from manx_core.api.v1alpha1 import Allocation, IPAMBlock, IPAMBlockStatus
 
 log = logging.getLogger(__name__)
@@ -50,36 +53,53 @@ class Ipam:
 
     # --- pods ---------------------------------------------------------------------------------------------------------
 
-    async def allocate(self, wanted: Allocation) -> str:
-        """An address for `wanted` (its `address` is ignored), for ever the same by container ID and interface. Waits as
-        long as there is none to give. After a cancellation an address may have been taken: `find` tells. Raises
-        JournalError."""
-        while (found := self._table.find(key_of(wanted))) is None:
-            choice = self._table.choose()
-            if choice is not None:
-                return await self._take(*choice, wanted)
+    async def allocate(self, wanted: Allocation) -> Held:
+        """Addresses for `wanted` (its own `address` is ignored): one of each family that the node has, for ever the
+        same by container ID and interface. Waits as long as there is none to give. After a cancellation they may have
+        been taken: `find` tells. Raises JournalError."""
+        key = key_of(wanted)
+        while not self._table.find(key):
+            records = self._records(wanted)
+            if records:
+                await self._take(records, key)
+                break
             self._more.clear()
             await self._more.wait()
-        return found.address
+        return self._table.find(key)
 
-    async def _take(self, block: str, address: str, wanted: Allocation) -> str:
-        allocation = Allocation(
-            address=address,
-            namespace=wanted.namespace,
-            name=wanted.name,
-            uid=wanted.uid,
-            container_id=wanted.container_id,
-            interface=wanted.interface,
-        )
-        record = Allocated(block, allocation)
-        self._table.apply(record)
+    async def reserve(self, pods: Iterable[Allocation]) -> None:
+        """The same for pods that have no sandbox yet (`container_id` empty), in one write, without waiting: a pod for
+        which there is nothing gets nothing. Raises JournalError."""
+        taken = [(key_of(pod), self._apply(self._records(pod))) for pod in pods]
+        await asyncio.gather(*(self._durable(records, key) for key, records in taken if records))
+
+    def _records(self, wanted: Allocation) -> list[Allocated]:
+        """What is to be written for this owner; what it has already is not."""
+        has = {version_of(found.address) for found in self._table.find(key_of(wanted))}
+        choices = self._table.choose(wanted.uid) or ()
+        return [allocated(choice, wanted) for choice in choices if version_of(choice[1]) not in has]
+
+    async def _take(self, records: list[Allocated], key: Key) -> None:
+        await self._durable(self._apply(records), key)
+
+    def _apply(self, records: list[Allocated]) -> list[Allocated]:
+        for record in records:
+            self._table.apply(record)
+        return records
+
+    async def _durable(self, records: list[Allocated], key: Key) -> None:
         try:
-            await asyncio.shield(self._journal.submit(record))
+            await self._written(records)
         except JournalError:
-            await self._give_back(key_of(wanted))
+            await self._give_back(key)
             raise
         self._on_change()
-        return address
+
+    async def _written(self, records: Iterable[Allocated | Freed]) -> None:
+        """All of them go into one write: they are submitted at once."""
+        written = [self._journal.submit(record) for record in records]
+        for future in written:
+            await asyncio.shield(future)
 
     async def _give_back(self, key: Key) -> None:
         """Nobody was told of the address; but what the disk holds of it is unknown, so it goes through quarantine."""
@@ -88,23 +108,48 @@ class Ipam:
         except JournalError:
             log.warning("address of %s freed in memory only; the journal is rewritten as soon as that is possible", key)
 
-    async def free(self, key: Key) -> Allocation | None:
-        """Free what `key` has, and return that; None if it has nothing. Raises JournalError: then it is freed in
-        memory, and on the disk as soon as a write succeeds."""
-        record = self._table.freeing(key)
-        if record is None:
-            return None
+    async def free(self, key: Key) -> Held:
+        """Free what `key` has, and return that. Raises JournalError: then it is freed in memory, and on the disk as
+        soon as a write succeeds."""
+        records = self._table.freeing(key)
         found = self._table.find(key)
-        self._table.apply(record)
-        self._on_change()
-        await asyncio.shield(self._journal.submit(record))
+        for record in records:
+            self._table.apply(record)
+        if records:
+            self._on_change()
+            await self._written(records)
         return found
 
-    def find(self, key: Key) -> Allocation | None:
+    async def give_up(self, key: Key) -> None:
+        """The sandbox failed, its pod is still to come: what it had is reserved for the pod's next one. Raises
+        JournalError."""
+        found = self._table.find(key)
+        if not found or self._table.find(reservation_key(found[0].uid)):
+            await self.free(key)
+            return
+        pod = reservation(found[0].namespace, found[0].name, found[0].uid)
+        records = self._apply(self._table.handing(key, pod))
+        self._on_change()
+        await self._written(records)
+
+    def find(self, key: Key) -> Held:
         return self._table.find(key)
 
-    def allocations(self) -> dict[Key, Allocation]:
+    def allocations(self) -> dict[Key, Held]:
+        """What sandboxes have."""
         return self._table.allocations()
+
+    def reservations(self) -> dict[str, Held]:
+        """What is reserved for pods without a sandbox, by their UIDs."""
+        return self._table.reservations()
+
+    def families(self) -> frozenset[int]:
+        """Of which (4, 6) a new pod gets an address each: those that the node has blocks of."""
+        return self._table.families()
+
+    def support(self, families: frozenset[int]) -> None:
+        """Give no addresses of others: the kernel does not have them."""
+        self._table.supported = families
 
     def hold(self, addresses: Iterable[str]) -> None:
         """Never give these, whatever the journal says: all that the kernel has and the journal does not know."""
@@ -139,3 +184,8 @@ class Ipam:
     def dirty_blocks(self) -> dict[str, IPAMBlock]:
         """Blocks whose status in the API differs from what it should be."""
         return {name: block for name, block in self._table.desired().items() if self.status(name) != block.status}
+
+
+def reservation(namespace: str, name: str, uid: str) -> Allocation:
+    """What `reserve` wants to know of a pod."""
+    return Allocation(address="", namespace=namespace, name=name, uid=uid, container_id=NO_SANDBOX)
