@@ -17,7 +17,7 @@ def block(
     version: str = "1",
 ) -> IPAMBlock:
     """A block of this node, of pool p."""
-    name = cidr.replace(".", "-").replace("/", "-")
+    name = cidr.replace(".", "-").replace(":", "-").replace("/", "-")
     return IPAMBlock(
         metadata=ObjectMeta(name=name, uid=f"uid-{name}", resource_version=version),
         spec=IPAMBlockSpec(epoch=1, cidr=cidr, pool="p", node="n1", state=state, forgotten=forgotten),
