@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from generator import policy_admission
 from generator.names import AGENT_USER, NAMESPACE, OPERATOR, OPERATOR_USER, metadata
 from generator.rbac import SPECS
 
@@ -28,6 +29,11 @@ def objects() -> list[dict[str, Any]]:
         *_policy("ippool-overlaps-ippool.manx.dev", _overlaps_pool(), parameter=_ALL),
         *_policy("ippool-overlaps-services.manx.dev", _overlaps_services(), parameter=_ALL),
         *_policy("ippool-overlaps-nodes.manx.dev", _overlaps_nodes(), parameter=_ALL),
+        *(
+            document
+            for name, spec, parameter in policy_admission.policies()
+            for document in _policy(name, spec, parameter=parameter)
+        ),
     ]
 
 

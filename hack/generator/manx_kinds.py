@@ -144,7 +144,7 @@ KINDS: tuple[tuple[Kind, type[msgspec.Struct]], ...] = (
             _EPOCH_COLUMN,
             status=True,
         ),
-        v1alpha1.PolicyProgram,
+        v1alpha1.StoredProgram,
     ),
     (
         _kind(

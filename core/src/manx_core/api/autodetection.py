@@ -1,4 +1,5 @@
-"""Which of a node's addresses is its underlay address: Installation.spec.calicoNetwork.nodeAddressAutodetectionV4.
+"""Which of a node's addresses is its underlay address: Installation.spec.calicoNetwork.nodeAddressAutodetectionV4 and
+V6.
 
 Owns: the choice, from what the Node's status and the node's own report say.
 Must not: look at any system; it is given the facts.
@@ -16,6 +17,10 @@ from dataclasses import dataclass
 
 from manx_core.api.installation import NodeAddressAutodetection
 
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
+
 _NOT_UNDERLAY = re.compile(
     r"lo|docker.*|cbr.*|dummy.*|virbr.*|lxcbr.*|veth.*|cali.*|mnx.*|tunl.*|vxlan.*|flannel.*|kube-.*|cni.*|br-.*"
     r"|wg.*|nodelocaldns|podman.*|lxdbr.*"
@@ -26,23 +31,24 @@ _NOT_UNDERLAY = re.compile(
 class Found:
     """An address, and the subnet it is in; None where no interface is known to have it."""
 
-    address: ipaddress.IPv4Address
-    network: ipaddress.IPv4Network | None
+    address: Address
+    network: Network | None
 
 
-def detect_ipv4(
+def detect(
+    version: int,
     method: NodeAddressAutodetection | None,
     internal_ips: Sequence[str],
     interfaces: Iterable[tuple[str, Sequence[str]]],
 ) -> Found | None:
-    """The node's IPv4 address by `method` (None: firstFound), or None while it is not known.
+    """The node's address of this IP version by `method` (None: firstFound), or None while it is not known.
 
     `internal_ips`: the Node's addresses of type InternalIP, in order. `interfaces`: name, and addresses in CIDR form,
     as the node's agent reported them, in order.
     """
     method = method or NodeAddressAutodetection()
-    candidates = [(name, parsed) for name, cidrs in interfaces for parsed in _ipv4(cidrs)]
-    internal = [address for address in map(_address, internal_ips) if address is not None]
+    candidates = [(name, parsed) for name, cidrs in interfaces for parsed in _usable(cidrs, version)]
+    internal = [found for found in map(_address, internal_ips) if found is not None and found.version == version]
     if method.kubernetes is not None:
         return _of_kubernetes(internal, candidates)
     if method.interface is not None:
@@ -53,10 +59,10 @@ def detect_ipv4(
     return _first_found(method.skip_interface, internal, candidates)
 
 
-_Candidates = Sequence[tuple[str, ipaddress.IPv4Interface]]
+_Candidates = Sequence[tuple[str, Interface]]
 
 
-def _of_kubernetes(internal: Sequence[ipaddress.IPv4Address], candidates: _Candidates) -> Found | None:
+def _of_kubernetes(internal: Sequence[Address], candidates: _Candidates) -> Found | None:
     if not internal:
         return None
     return _first(candidates, lambda name, parsed: parsed.ip == internal[0]) or Found(internal[0], None)
@@ -70,7 +76,7 @@ def _by_patterns(patterns: str, candidates: _Candidates) -> Found | None:
     return None
 
 
-def _first_found(skip: str | None, internal: Sequence[ipaddress.IPv4Address], candidates: _Candidates) -> Found | None:
+def _first_found(skip: str | None, internal: Sequence[Address], candidates: _Candidates) -> Found | None:
     skipped = [re.compile(pattern) for pattern in (skip or "").split(",") if pattern]
     left = [(name, parsed) for name, parsed in candidates if not any(p.fullmatch(name) for p in skipped)]
     return _first(left, lambda name, parsed: parsed.ip in internal) or _first(
@@ -78,25 +84,25 @@ def _first_found(skip: str | None, internal: Sequence[ipaddress.IPv4Address], ca
     )
 
 
-def _first(candidates: _Candidates, accepts: Callable[[str, ipaddress.IPv4Interface], bool]) -> Found | None:
+def _first(candidates: _Candidates, accepts: Callable[[str, Interface], bool]) -> Found | None:
     for name, parsed in candidates:
         if accepts(name, parsed):
             return Found(parsed.ip, parsed.network)
     return None
 
 
-def _ipv4(cidrs: Sequence[str]) -> Iterable[ipaddress.IPv4Interface]:
+def _usable(cidrs: Sequence[str], version: int) -> Iterable[Interface]:
     for cidr in cidrs:
         try:
             parsed = ipaddress.ip_interface(cidr)
         except ValueError:
             continue
-        if isinstance(parsed, ipaddress.IPv4Interface) and not (parsed.is_loopback or parsed.is_link_local):
+        if parsed.version == version and not (parsed.ip.is_loopback or parsed.ip.is_link_local):
             yield parsed
 
 
-def _address(text: str) -> ipaddress.IPv4Address | None:
+def _address(text: str) -> Address | None:
     try:
-        return ipaddress.IPv4Address(text)
+        return ipaddress.ip_address(text)
     except ValueError:
         return None

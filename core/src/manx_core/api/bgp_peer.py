@@ -31,6 +31,7 @@ from manx_core.api.fields import (
 )
 from manx_core.api.kind import ACCEPTED, AGE, Column, Kind
 
+_LINK_LOCAL = ipaddress.ip_network("fe80::/10")
 _ALLOWED = 'an IP address, with a port if need be: "192.0.2.1", "192.0.2.1:1179", "2001:db8::1" or "[2001:db8::1]:1179"'
 
 
@@ -167,8 +168,9 @@ def check(peer: BGPPeer) -> tuple[Problem, ...]:
         found.append(Problem("spec.peerSelector", "is not supported yet; set spec.peerIP and spec.asNumber"))
     elif spec.peer_ip is None:
         found.append(Problem("spec.peerIP", f"is missing; must be {_ALLOWED}"))
-    elif ipaddress.ip_address(parse_peer_ip(spec.peer_ip)[0]).version == 6:
-        found.append(Problem("spec.peerIP", f"{spec.peer_ip}: IPv6 is not supported yet; must be an IPv4 address"))
+    elif ipaddress.ip_address(parse_peer_ip(spec.peer_ip)[0]) in _LINK_LOCAL:
+        message = f"{spec.peer_ip}: link-local peers are not supported yet; must be a global address"
+        found.append(Problem("spec.peerIP", message))
     if spec.as_number is None and not spec.peer_selector:
         found.append(Problem("spec.asNumber", "is missing; must be the peer's AS number, 1 to 4294967295"))
     if spec.password is not None:
@@ -183,5 +185,6 @@ def peer_of(peer: BGPPeer) -> Peer:
     spec = peer.spec
     assert spec.peer_ip is not None
     assert spec.as_number is not None
-    address, port = parse_peer_ip(spec.peer_ip)
+    text, port = parse_peer_ip(spec.peer_ip)
+    address = str(ipaddress.ip_address(text))
     return Peer(peer.metadata.name, address, port, spec.as_number, spec.node)

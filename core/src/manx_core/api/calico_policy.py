@@ -7,12 +7,13 @@ Source: Calico v3.30, NetworkPolicySpec, GlobalNetworkPolicySpec, and their vali
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StrictStr
+from pydantic import BeforeValidator, Field, StrictStr, WithJsonSchema
 
-from manx_core.api.fields import ApiModel, Bool, Metadata, NoEffect, Problem, Selector, rule
+from manx_core.api.fields import RULES, ApiModel, Bool, Metadata, NoEffect, Problem, Selector, rule
 from manx_core.api.kind import AGE, Column, Kind
 from manx_core.api.policy_fields import Order, no_global
 from manx_core.api.policy_rule import EntityRule, IcmpFields, PolicyRule, ServiceAccountMatch, ServiceMatch
@@ -30,6 +31,24 @@ LOG_DENIED = "manx.dev/log-denied"
 DEFAULT_TIER = "default"
 
 
+_TIER_NAME = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+
+
+def _tier(value: object) -> object:
+    if value == "":
+        return DEFAULT_TIER
+    if isinstance(value, str) and (len(value) > 63 or not re.fullmatch(_TIER_NAME, value)):
+        raise ValueError(f"{value!r} is not allowed; must be {_TIER_ALLOWED}")
+    return value
+
+
+_TIER_ALLOWED = "the name of a Tier: at most 63 of a-z, 0-9 and -"
+_TIER_RULE = rule(f"self == '' || self.matches('^{_TIER_NAME}$')", f"must be {_TIER_ALLOWED}")
+TierName = Annotated[
+    StrictStr,
+    BeforeValidator(_tier),
+    WithJsonSchema({"type": "string", "maxLength": 63, RULES: [_TIER_RULE]}),
+]
 Rules = Annotated[tuple[PolicyRule, ...], Field(max_length=20_000)]
 """No object is large enough for more; the API server bounds by this number what checking them may cost."""
 
@@ -37,7 +56,7 @@ Rules = Annotated[tuple[PolicyRule, ...], Field(max_length=20_000)]
 class PolicySpec(ApiModel):
     """What both kinds have."""
 
-    tier: Annotated[StrictStr, Field(max_length=63)] = DEFAULT_TIER
+    tier: TierName = DEFAULT_TIER
     """The Tier that the policy belongs to. Default: default."""
     order: Order | None = None
     """Within the tier, policies with lower order come first, then those without; equal ones by name."""
@@ -122,7 +141,8 @@ def _services_place(direction: str, wrong: str, right: str) -> dict[str, Any]:
     return rule(expression, f"services is allowed only in {right} where rules are for {direction}", direction)
 
 
-_NO_REPEATS = rule("!has(self.types) || size(self.types) < 2 || self.types[0] != self.types[1]", "must differ", "types")
+_TYPES_ONCE = "must hold Ingress and Egress at most once each"
+_NO_REPEATS = rule("!has(self.types) || size(self.types) < 2 || self.types[0] != self.types[1]", _TYPES_ONCE, "types")
 PolicySpec.RULES = (
     _NO_REPEATS,
     _services_place("ingress", "destination", "source"),
@@ -212,7 +232,7 @@ def _selectors(spec: NetworkPolicySpec | GlobalNetworkPolicySpec) -> Iterator[Pr
 
 def _types(spec: NetworkPolicySpec | GlobalNetworkPolicySpec) -> Iterator[Problem]:
     if len(set(spec.types)) < len(spec.types):
-        yield Problem("spec.types", f"{spec.types[0]} is there more than once")
+        yield Problem("spec.types", _TYPES_ONCE)
 
 
 def _global(spec: GlobalNetworkPolicySpec) -> Iterator[Problem]:

@@ -211,25 +211,15 @@ class Service(KubeStruct, frozen=True, gc=False):
     spec: ServiceSpec = ServiceSpec()
 
 
-class EndpointConditions(KubeStruct, frozen=True, gc=False):
-    """discovery.k8s.io/v1: None means unknown, which consumers take as ready."""
-
-    ready: bool | None = None
-    serving: bool | None = None
-    terminating: bool | None = None
-
-
 class Endpoint(KubeStruct, frozen=True, gc=False):
+    """Conditions are left out: policy counts every address, ready or not, and a big cluster has many of these."""
+
     addresses: tuple[str, ...]
-    conditions: EndpointConditions = EndpointConditions()
-    node_name: str = ""
-    target_ref: ObjectReference | None = None
 
 
 class EndpointPort(KubeStruct, frozen=True, gc=False):
     """`port` None means any port (discovery.k8s.io/v1)."""
 
-    name: str = ""
     protocol: str = "TCP"
     port: int | None = None
 

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, StrictStr, WithJsonSchema
 
-from manx_core.api.fields import Cidr, Problem
+from manx_core.api.fields import RULES, Cidr, Problem, rule
 from manx_core.selectors import calico
 
 PROTOCOL_NAMES = ("TCP", "UDP", "ICMP", "ICMPv6", "SCTP", "UDPLite")
@@ -30,7 +30,8 @@ PORT_ALLOWED = (
     " letter among them)"
 )
 NET_ALLOWED = 'an address, or a CIDR such as "198.51.100.0/24" or "2001:db8::/32"'
-PORT_NAME = "[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?"
+PORT_NAME = "([0-9]+-)*[0-9]*[a-z][a-z0-9]*(-[a-z0-9]+)*"
+"""Of at most 15 characters; the expression is one that the API server can read, too, which has no lookahead."""
 
 
 def _protocol(value: object) -> str | int:
@@ -42,15 +43,18 @@ def _protocol(value: object) -> str | int:
     raise ValueError(f"{value!r} is not allowed; must be {PROTOCOL_ALLOWED}")
 
 
+_PROTOCOL_RULE = (
+    f"type(self) == int ? self >= 1 && self <= 255 : self in {list(PROTOCOL_NAMES)}"
+    " || self.matches('^[0-9]{1,3}$') && int(self) >= 1 && int(self) <= 255"
+)
 Protocol = Annotated[
     str | int,
     BeforeValidator(_protocol),
     WithJsonSchema(
         {
             "x-kubernetes-int-or-string": True,
-            "minimum": 1,
-            "maximum": 255,
-            "pattern": "^(TCP|UDP|ICMP|ICMPv6|SCTP|UDPLite|25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9][0-9]?)$",
+            "maxLength": 64,
+            RULES: [rule(_PROTOCOL_RULE, f"must be {PROTOCOL_ALLOWED}")],
         }
     ),
 ]
@@ -75,20 +79,13 @@ def _ends(value: object) -> tuple[int, int] | None:
 
 
 def _is_port_name(text: str) -> bool:
-    return bool(re.fullmatch(PORT_NAME, text) and re.search("[a-z]", text) and "--" not in text)
+    return len(text) <= 15 and re.fullmatch(PORT_NAME, text) is not None
 
 
 RulePort = Annotated[
     int | str,
     BeforeValidator(parse_port),
-    WithJsonSchema(
-        {
-            "x-kubernetes-int-or-string": True,
-            "minimum": 1,
-            "maximum": 65535,
-            "pattern": f"^([0-9]{{1,5}}(:[0-9]{{1,5}})?|{PORT_NAME})$",
-        }
-    ),
+    WithJsonSchema({"x-kubernetes-int-or-string": True, "minimum": 1, "maximum": 65535}),
 ]
 """A number, "<first>:<last>", or a port's name."""
 

@@ -271,8 +271,9 @@ class PolicyProgram(KubeStruct, frozen=True, gc=False):
     status: PolicyProgramStatus = PolicyProgramStatus()
 
 
+# What the operator writes and the API server stores; agents, who have no use for what is more here, decode the other.
 class StoredProgram(PolicyProgram, frozen=True, gc=False):
-    """A PolicyProgram as the operator reads and writes it. Agents, who have no use for the rest, decode the other."""
+    """A policy's compiled rules, in order, with selectors replaced by AddressGroup ids."""
 
     declared: str = ""
     """The user's object that the spec was compiled from, as JSON: with it a policy that has become invalid stays as it
