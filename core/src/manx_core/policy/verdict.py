@@ -73,6 +73,11 @@ def verdict(
     if direction == "Ingress" and peer in cluster.node_addresses.get(pod.spec.node_name, ()):
         # "… OR if the traffic source is the pod's local node". Manx: whatever the policy's kind.
         return Verdict(True, "the source is the pod's own node")
+    if subject[0] not in cluster.namespaces and any(
+        j.asks_for_namespaces for t in tiers_of(cluster) for j in t.policies
+    ):
+        # Manx: nobody can tell which policies apply to it. What is missing denies.
+        return Verdict(False, f"namespace {subject[0]} is not known, and a policy asks for its labels")
     own = address or _own_address(cluster, subject, peer)
     source, destination = (peer, own) if direction == "Ingress" else (own, peer)
     asked = Connection(
@@ -86,6 +91,10 @@ def verdict(
         icmp_code=icmp_code,
     )
     return _by_tiers(asked, next(item for item in asked.subject.items if item.pod == subject))
+
+
+def _asks_for_namespaces(cluster: Cluster) -> bool:
+    return any(judge.asks_for_namespaces for tier in tiers_of(cluster) for judge in tier.policies)
 
 
 def _own_address(cluster: Cluster, subject: PodKey, peer: str) -> str:

@@ -65,6 +65,12 @@ def applies(policy: CalicoPolicy, pod: Item) -> bool:
     return selected and _selects(spec.service_account_selector, pod.service_account_labels)
 
 
+def asks_for_namespaces(policy: GlobalNetworkPolicy) -> bool:
+    """Whether its namespaceSelector reads labels, and so needs namespaces that are known."""
+    concerns_pods = not (policy.spec.do_not_track or policy.spec.pre_dnat)
+    return concerns_pods and policy.spec.namespace_selector.strip() not in ("", "all()")
+
+
 def matching_rules(policy: CalicoPolicy, asked: Connection) -> Iterator[tuple[int, str]]:
     """The number and action of each rule that matches."""
     rules = policy.spec.ingress if asked.direction == "Ingress" else policy.spec.egress

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from manx_core.api import core_v1
-from manx_core.api.calico_policy import NetworkPolicy
+from manx_core.api.calico_policy import GlobalNetworkPolicy, NetworkPolicy
 from manx_core.api.tier import BUILT_IN
 from manx_core.policy.cluster import Cluster
 from manx_core.policy.reference import calico, kubernetes
@@ -47,7 +47,7 @@ class Judge:
         return DEFAULT if isinstance(self.policy, core_v1.NetworkPolicy) else self.policy.spec.tier
 
     @property
-    def order(self) -> tuple[float, str]:
+    def order(self) -> tuple[float, str, str, str]:
         """ "Calico applies the policy with the lowest value first"; without one, last; equal ones by name, then by
         namespace and kind (Felix, PolKVLess)."""
         if isinstance(self.policy, core_v1.NetworkPolicy):
@@ -55,7 +55,7 @@ class Judge:
         else:
             order = self.policy.spec.order
         meta = self.policy.metadata
-        return math.inf if order is None else order, f"{meta.name}/{meta.namespace}/{self.kind}"
+        return math.inf if order is None else order, meta.name, meta.namespace, self.kind
 
     def applies(self, pod: Item, direction: str) -> bool:
         """Whether the policy has a say for that pod in that direction."""
@@ -68,6 +68,11 @@ class Judge:
         if isinstance(self.policy, core_v1.NetworkPolicy):
             return kubernetes.matching_rules(self.policy, asked)
         return calico.matching_rules(self.policy, asked)
+
+    @property
+    def asks_for_namespaces(self) -> bool:
+        """Whether nobody can tell to which pods it applies whose namespace is not known."""
+        return isinstance(self.policy, GlobalNetworkPolicy) and calico.asks_for_namespaces(self.policy)
 
     @property
     def closes(self) -> bool:
