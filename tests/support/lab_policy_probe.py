@@ -18,41 +18,67 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-import lab_policy_sctp as sctp
+import lab_policy_wire as wire
 from lab_policy_netns import inside
 
 Outcome = Literal["answered", "silent", "refused", "unreachable"]
 SILENCE = 0.5  # seconds without a word, after all expected answers, that count as silence
 PATIENCE = 4.0  # seconds that a round waits for expected answers
+_FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 _TYPES = {"TCP": socket.SOCK_STREAM, "UDP": socket.SOCK_DGRAM}
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
-_EPHEMERAL = itertools.cycle(range(20000, 60000))
+LOW, HIGH = 10000, 20000
+"""Source ports of probes from below, and of all others, begin here."""
+_LOW, _HIGH = itertools.cycle(range(LOW, HIGH)), itertools.cycle(range(HIGH, 60000))
 
 
 class Probe(NamedTuple):
-    """From a named source to a named target at ``address:port``."""
+    """From a named source to a named target at ``address:port``. Of ICMP, `port` is the type. `low`: from a source port
+    below HIGH."""
 
     source: str
     target: str
     address: str
     protocol: str
     port: int
+    code: int = 0
+    low: bool = False
+
+    @property
+    def version(self) -> int:
+        """4 or 6."""
+        return 6 if ":" in self.address else 4
 
     def __str__(self) -> str:
-        return f"{self.source}>{self.target}:{self.port}/{self.protocol}"
+        code, low = f".{self.code}" if self.code else "", "/low" if self.low else ""
+        family = "/6" if self.version == 6 and self.protocol != "ICMPv6" else ""
+        return f"{self.source}>{self.target}:{self.port}{code}/{self.protocol}{low}{family}"
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where packets come from: a network namespace (a descriptor of it) and an address there."""
+    """Where packets come from: a network namespace (a descriptor of it) and its addresses, IPv6's if it has one."""
 
     namespace: int
     address: str
+    address6: str = ""
+
+    def of(self, version: int) -> str:
+        """Its address of a family; empty for none."""
+        return self.address6 if version == 6 else self.address
+
+
+class _Ear(NamedTuple):
+    """What a raw socket is for."""
+
+    name: str
+    protocol: str
+    version: int
 
 
 @dataclass
 class Prober:
-    """Sends from its sources, and stands in for SCTP's listeners in all of them."""
+    """Sends from its sources, and stands in for the listeners of protocols without sockets in all of them."""
 
     sources: dict[str, Source] = field(default_factory=dict)
     sent: int = 0
@@ -86,7 +112,8 @@ class _Round:
     def __init__(self, sources: Mapping[str, Source]) -> None:
         self._sources = sources
         self._selector = selectors.DefaultSelector()
-        self._associations: dict[tuple[str, int], Probe] = {}
+        self._raw: dict[_Ear, socket.socket] = {}
+        self._asked: dict[tuple[_Ear, int], Probe] = {}
         self.outcomes: dict[Probe, Outcome] = {}
 
     def __enter__(self) -> _Round:
@@ -103,42 +130,55 @@ class _Round:
         of.close()
 
     def send(self, probes: Iterable[Probe]) -> None:
-        """Everything at once; SCTP's listeners first."""
+        """Everything at once; listeners first."""
         by_source: dict[str, list[Probe]] = {}
         for probe in probes:
             by_source.setdefault(probe.source, []).append(probe)
-        raw = {}
-        for name, source in self._sources.items():
-            with inside(source.namespace):
-                raw[name] = socket.socket(socket.AF_INET, socket.SOCK_RAW, sctp.PROTOCOL)
-            raw[name].setblocking(False)
-            raw[name].bind((source.address, 0))
-            self._selector.register(raw[name], selectors.EVENT_READ, name)
+        self._listen_raw({(probe.protocol, probe.version) for own in by_source.values() for probe in own})
         for name, own in by_source.items():
             with inside(self._sources[name].namespace):
                 for probe in own:
-                    self._send(probe, raw[name])
+                    self._send(probe)
 
-    def _send(self, probe: Probe, raw: socket.socket) -> None:
+    def _listen_raw(self, kinds: Collection[tuple[str, int]]) -> None:
+        for name, source in self._sources.items():
+            with inside(source.namespace):
+                for protocol, version in kinds:
+                    if protocol in wire.NUMBERS and source.of(version):
+                        self._open_raw(_Ear(name, protocol, version), source.of(version))
+
+    def _open_raw(self, ear: _Ear, address: str) -> None:
+        opened = socket.socket(_FAMILIES[ear.version], socket.SOCK_RAW, wire.NUMBERS[ear.protocol])
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        opened.setblocking(False)
+        opened.bind((address, 0))
+        self._selector.register(opened, selectors.EVENT_READ, ear)
+        self._raw[ear] = opened
+
+    def _send(self, probe: Probe) -> None:
         try:
-            if probe.protocol == "SCTP":
-                port = next(_EPHEMERAL)
-                self._associations[probe.source, port] = probe
-                packet = sctp.Packet(port, probe.port, 0, sctp.INIT, init_tag=port)
-                raw.sendto(packet.encode(), (probe.address, 0))
+            if probe.protocol in wire.NUMBERS:
+                self._ask(probe)
             else:
                 self._connect(probe)
         except OSError:
             self.outcomes[probe] = "unreachable"
 
+    def _ask(self, probe: Probe) -> None:
+        ear, token = _Ear(probe.source, probe.protocol, probe.version), next(_LOW if probe.low else _HIGH)
+        self._asked[ear, token] = probe
+        own = self._sources[probe.source].of(probe.version)
+        packet = wire.question(probe.protocol, probe.port, probe.code, token, own, probe.address)
+        self._raw[ear].sendto(packet, (probe.address, 0))
+
     def _connect(self, probe: Probe) -> None:
-        opened = socket.socket(socket.AF_INET, _TYPES[probe.protocol])
+        opened = socket.socket(_FAMILIES[probe.version], _TYPES[probe.protocol])
         opened.setblocking(False)
         stream = probe.protocol == "TCP"
         self._selector.register(opened, selectors.EVENT_WRITE if stream else selectors.EVENT_READ, probe)
         if stream:
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-        opened.bind((self._sources[probe.source].address, 0))
+        opened.bind((self._sources[probe.source].of(probe.version), next(_LOW) if probe.low else 0))
         if opened.connect_ex((probe.address, probe.port)) not in (0, errno.EINPROGRESS):
             raise OSError("no connection begun")
         if not stream:
@@ -156,21 +196,21 @@ class _Round:
                 quiet = time.monotonic() + SILENCE
             missing -= self.outcomes.keys()
 
-    def _hear(self, opened: socket.socket, what: Probe | str) -> None:
-        if isinstance(what, str):
-            self._hear_sctp(opened, what)
+    def _hear(self, opened: socket.socket, what: Probe | _Ear) -> None:
+        if isinstance(what, _Ear):
+            self._hear_raw(opened, what)
             return
         code = opened.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         refused = code == errno.ECONNREFUSED
         self.outcomes[what] = "answered" if not code else "refused" if refused else "unreachable"
         self._close(opened)
 
-    def _hear_sctp(self, raw: socket.socket, name: str) -> None:
-        data, (address, *_) = raw.recvfrom(2048)
-        packet = sctp.decode(data)
-        if packet is None:
+    def _hear_raw(self, raw: socket.socket, ear: _Ear) -> None:
+        received, (address, *_) = raw.recvfrom(2048)
+        data = wire.payload(received, ear.version)
+        if reply := wire.answer(ear.protocol, data, self._sources[ear.name].of(ear.version), address):
+            raw.sendto(reply, (address, 0))
             return
-        if packet.chunk == sctp.INIT:
-            raw.sendto(packet.acknowledged(init_tag=1).encode(), (address, 0))
-        elif probe := self._associations.get((name, packet.port)):
+        token = wire.answered(ear.protocol, data)
+        if token is not None and (probe := self._asked.get((ear, token))):
             self.outcomes[probe] = "answered"

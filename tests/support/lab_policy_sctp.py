@@ -66,7 +66,11 @@ class Packet:
 
 def decode(data: bytes) -> Packet | None:
     """The packet in what a raw IPv4 socket received, IP header included; None where it is too short to be one."""
-    data = data[(data[0] & 0xF) * 4 :] if data else data
+    return parse(data[(data[0] & 0xF) * 4 :] if data else data)
+
+
+def parse(data: bytes) -> Packet | None:
+    """The packet in what follows an IP header; None where it is too short to be one."""
     if len(data) < 16:
         return None
     source_port, port, tag = _HEADER.unpack_from(data)

@@ -16,39 +16,73 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
-import yaml
-
 from lab import binaries
 from lab.cluster import AGNHOST, Cluster
 from lab.fabric import FABRIC
 from lab.run import LabError
-from lab.settings import OUTSIDE_ADDRESS
+from lab.settings import OUTSIDE_ADDRESS, OUTSIDE_ADDRESS6
 from lab_policy_netns import namespace_of, pid_in_pod
-from lab_policy_probe import Outcome, Probe, Prober, Source
+from lab_policy_objects import MARK, PREFIX, RESOURCES, SURROUNDINGS, cluster_of, document, identity
+from lab_policy_probe import HIGH, LOW, Outcome, Probe, Prober, Source
 from manx_core import policy
 from manx_core.policy.verdict import verdict
-from manx_core.api.core_v1 import Namespace, NetworkPolicy, Node, Pod
 
 NAMESPACES, NAMES = ("x", "y", "z"), ("a", "b", "c")
-PREFIX = "np-"
 REAL = tuple(PREFIX + ns for ns in NAMESPACES)
-MARK = "manx-policy-test"
 OUTSIDE = "outside"
 PORTS = (80, 81)
-PROTOCOLS = ("TCP", "UDP", "SCTP")
+PROTOCOLS = ("TCP", "UDP", "SCTP", "UDPLite", "ICMP", "ICMPv6", "253")
 KUBELET_PORT = 10250
+ECHO, ECHO6, TIMESTAMP = 8, 128, 13
 SERVERS = {port: ["netexec", f"--http-port={port}", f"--udp-port={port}"] for port in PORTS}
 
 
 @dataclass(frozen=True)
+class Offer:
+    """Something that an end answers to: `Probe`'s fields. `version` 0: over both families."""
+
+    protocol: str
+    port: int
+    code: int = 0
+    low: bool = False
+    version: int = 0
+
+
+USUAL = (
+    *(Offer(protocol, port) for protocol in ("TCP", "UDP", "SCTP") for port in PORTS),
+    Offer("ICMP", ECHO, version=4),
+    Offer("ICMPv6", ECHO6, version=6),
+)
+RARE = (
+    Offer("TCP", 80, low=True),
+    Offer("ICMP", ECHO, code=5, version=4),
+    Offer("ICMP", TIMESTAMP, version=4),
+    Offer("ICMPv6", ECHO6, code=5, version=6),
+    Offer("UDPLite", 80),
+    Offer("253", 0),
+)
+"""What only Calico's rules tell from the rest."""
+
+
+@dataclass(frozen=True)
 class Member:
-    """An end of connections. `key` is set for pods (real namespace and name), `node` for nodes."""
+    """An end of connections. `key` is set for pods: real namespace and name. `address6`: empty where it has none."""
 
     name: str
     address: str
-    ports: tuple[tuple[str, int], ...]
+    address6: str
+    offers: tuple[Offer, ...]
     key: policy.PodKey | None = None
+
+    def probes_from(self, source: Member) -> list[Probe]:
+        """Every question that the source can ask this end."""
+        ways = [(4, self.address), (6, self.address6 if source.address6 else "")]
+        return [
+            Probe(source.name, self.name, address, offer.protocol, offer.port, offer.code, offer.low)
+            for version, address in ways
+            for offer in self.offers
+            if address and offer.version in (0, version)
+        ]
 
 
 @dataclass
@@ -59,8 +93,11 @@ class World:
     members: dict[str, Member] = field(default_factory=dict)
     prober: Prober = field(default_factory=Prober)
     rounds: int = 0
+    wide: bool = False
+    """Whether what only Calico's rules tell apart is tried, too."""
     _routed: list[dict[str, Any]] = field(default_factory=list)
     """The blocks that the outside host has routes to: a later one has none to take away."""
+    _kinds: list[str] = field(default_factory=list)
 
     # --- making and ending it -----------------------------------------------------------------------------------------
 
@@ -69,6 +106,7 @@ class World:
         self.cluster.delete("namespace", *REAL)
         self._stop_outside()
         self.cluster.apply(*(_namespace(name) for name in NAMESPACES))
+        self.cluster.apply(*(_account(ns, name) for ns in NAMESPACES for name in NAMES))
         self.cluster.apply(*(self._pod(ns, name) for ns in NAMESPACES for name in NAMES))
         for ns, name in itertools.product(NAMESPACES, NAMES):
             self.admit(f"{ns}/{name}")
@@ -85,25 +123,30 @@ class World:
         """Wait until a pod ``x/a`` is Ready, and let it take part."""
         ns, _, short = name.partition("/")
         key = (PREFIX + ns, short)
-        address = self.cluster.wait_pod(short, namespace=key[0], timeout=180)
-        uid = self.cluster.kubectl.json("-n", key[0], "get", "pod", short)["metadata"]["uid"]
+        self.cluster.wait_pod(short, namespace=key[0], timeout=180)
+        found = self.cluster.kubectl.json("-n", key[0], "get", "pod", short)
+        four, six = _families(each["ip"] for each in found["status"]["podIPs"])
+        uid = found["metadata"]["uid"]
         pid = self.cluster.wait_for(f"a process in {name}", lambda: pid_in_pod(uid), timeout=30)
-        self._add(Member(name, address, tuple(itertools.product(PROTOCOLS, PORTS)), key), pid)
+        self._add(Member(name, four, six, USUAL + RARE, key), pid)
 
     def _admit_node(self, node: str) -> None:
-        address = self.cluster.settings.member(node).address
-        self._add(Member(node, address, (("TCP", KUBELET_PORT),)), self.cluster.machines.holder(node))
+        member = self.cluster.settings.member(node)
+        offers = (Offer("TCP", KUBELET_PORT), *(offer for offer in USUAL if offer.protocol.startswith("ICMP")))
+        self._add(Member(node, member.address, member.address6, offers), self.cluster.machines.holder(node))
 
     def _open_outside(self) -> None:
         # Over UDP, a server on all addresses would answer from the router's.
-        only = f"--udp-listen-addresses={OUTSIDE_ADDRESS}"
+        only = f"--udp-listen-addresses={OUTSIDE_ADDRESS},{OUTSIDE_ADDRESS6}"
         for port, words in SERVERS.items():
             self.cluster.machines.spawn(FABRIC, f"{MARK}-{port}", [binaries.path_of("agnhost"), *words, only])
         self._routed = [block["spec"] for block in self.cluster.kubectl.items("ipamblocks.manx.dev")]
         for block in self._routed:
             self._route("replace", block)
-        ports = tuple(itertools.product(PROTOCOLS, PORTS))
-        self._add(Member(OUTSIDE, OUTSIDE_ADDRESS, ports), self.cluster.machines.holder(FABRIC))
+        # Where pods are masqueraded, only one of a node at a time could ask over a protocol without ports.
+        offers = tuple(offer for offer in USUAL + RARE if offer.protocol != "253")
+        outside = Member(OUTSIDE, OUTSIDE_ADDRESS, OUTSIDE_ADDRESS6, offers)
+        self._add(outside, self.cluster.machines.holder(FABRIC))
 
     def _stop_outside(self) -> None:
         for port in PORTS:
@@ -112,13 +155,14 @@ class World:
 
     def _route(self, verb: str, block: dict[str, Any]) -> None:
         """The outside host's route to pods, which it has not got from Manx: the fabric takes no part in BGP."""
-        via = self.cluster.settings.member(block["node"]).address
-        self.cluster.node_exec(FABRIC, "ip", "route", verb, block["cidr"], "via", via)
+        node = self.cluster.settings.member(block["node"])
+        family, via = ("-6", node.address6) if ":" in block["cidr"] else ("-4", node.address)
+        self.cluster.node_exec(FABRIC, "ip", family, "route", verb, block["cidr"], "via", via)
 
     def _add(self, member: Member, pid: int) -> None:
         self.dismiss(member.name)
         self.members[member.name] = member
-        self.prober.sources[member.name] = Source(namespace_of(pid), member.address)
+        self.prober.sources[member.name] = Source(namespace_of(pid), member.address, member.address6)
 
     def dismiss(self, name: str) -> None:
         """Let a member take part no longer."""
@@ -136,68 +180,84 @@ class World:
     # --- what users do ------------------------------------------------------------------------------------------------
 
     def apply(self, policies: Mapping[str, str]) -> None:
-        """Apply policies: ``x/name`` → its spec as YAML, in which ``<x/a>`` is that member's address."""
-        self.cluster.apply(*(self._policy(name, spec) for name, spec in policies.items()))
+        """Apply objects: key → spec as YAML (see `lab_policy_objects`), in which ``<x/a>`` is that member's IPv4
+        address and ``<x/a|6>`` its IPv6 address."""
+        self.cluster.apply(*(document(key, self._addressed(spec)) for key, spec in policies.items()))
 
-    def _policy(self, name: str, spec: str) -> dict[str, Any]:
+    def _addressed(self, spec: str) -> str:
         for member in self.members.values():
-            spec = spec.replace(f"<{member.name}>", member.address)
-        ns, _, short = name.partition("/")
-        metadata = {"namespace": PREFIX + ns, "name": short, "labels": {MARK: "yes"}}
-        kind = {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy"}
-        return {**kind, "metadata": metadata, "spec": yaml.safe_load(spec)}
+            spec = spec.replace(f"<{member.name}>", member.address).replace(f"<{member.name}|6>", member.address6)
+        return spec
 
     def clear(self) -> None:
-        """Delete all policies of the tests."""
-        self.cluster.kubectl("delete", "networkpolicies", "-A", "-l", MARK)
+        """Delete all policies of the tests, and what belongs to them."""
+        for resource in self._resources():
+            self.cluster.kubectl("delete", resource, "-A", "-l", MARK)
+
+    def _resources(self) -> list[str]:
+        """Of the kinds that the cluster has; those of Calico came with Manx."""
+        if not self._kinds:
+            self._kinds = self.cluster.kubectl("api-resources", "-o", "name").split()
+        return [resource for resource in RESOURCES.values() if resource in self._kinds]
 
     def replace(self, policies: Mapping[str, str]) -> None:
-        """Exactly these policies, changing what is there as a user would: deletions last."""
+        """Exactly these, changing what is there as a user would: deletions last."""
+        wanted = {identity(document(key, self._addressed(spec))) for key, spec in policies.items()}
         self.apply(policies)
-        wanted = {(PREFIX + ns, short) for ns, _, short in (name.partition("/") for name in policies)}
-        for item in self.cluster.kubectl.items("networkpolicies", "-A", "-l", MARK):
-            ns, short = item["metadata"]["namespace"], item["metadata"]["name"]
-            if (ns, short) not in wanted:
-                self.cluster.kubectl("-n", ns, "delete", "networkpolicy", short)
+        for resource in self._resources():
+            for item in self.cluster.kubectl.items(resource, "-A", "-l", MARK):
+                if identity(item) not in wanted:
+                    place = ("-n", item["metadata"]["namespace"]) if "namespace" in item["metadata"] else ()
+                    self.cluster.kubectl(*place, "delete", resource, item["metadata"]["name"])
 
     # --- what is so ---------------------------------------------------------------------------------------------------
 
     def probes(self) -> list[Probe]:
         """Every connection that has a pod at one end at least."""
-        return [
-            Probe(source.name, target.name, target.address, protocol, port)
+        every = [
+            probe
             for source, target in itertools.product(self.members.values(), repeat=2)
             if source.key or target.key
-            for protocol, port in target.ports
+            for probe in target.probes_from(source)
         ]
+        return every if self.wide else [probe for probe in every if not _is_rare(probe)]
 
     def read(self) -> policy.Cluster:
         """What policy depends on, as the API server has it."""
-        kinds = "namespaces,pods,networkpolicies,nodes"
-        items = json.loads(self.cluster.kubectl("get", kinds, "-A", "-o", "json"))["items"]
-        return cluster_of(items)
+        kinds = ",".join([*SURROUNDINGS, *self._resources()])
+        return cluster_of(json.loads(self.cluster.kubectl("get", kinds, "-A", "-o", "json"))["items"])
 
     def table(self) -> dict[Probe, bool]:
         """Every probe, and whether the API says that it is allowed."""
         objects = self.read()
-        return {probe: self._allowed(objects, probe) for probe in self.probes()}
+        return {probe: self.allowed(objects, probe) for probe in self.probes()}
 
-    def _allowed(self, objects: policy.Cluster, probe: Probe) -> bool:
+    def allowed(self, objects: policy.Cluster, probe: Probe) -> bool:
+        """Whether the API says so."""
+        return all(end.allowed for end in self.verdicts(objects, probe))
+
+    def verdicts(self, objects: policy.Cluster, probe: Probe) -> list[policy.Verdict]:
+        """What the API says at each end that is a pod, the source first."""
         source, target = self.members[probe.source], self.members[probe.target]
-        ends = []
+        own = source.address6 if probe.version == 6 else source.address
+        icmp = probe.protocol.startswith("ICMP")
+        packet: dict[str, Any] = {"source_port": LOW if probe.low else HIGH}
+        packet |= {"icmp_type": probe.port, "icmp_code": probe.code} if icmp else {}
+        port, protocol, found = 0 if icmp else probe.port, probe.protocol, []
         if source.key:
-            ends.append(verdict(objects, source.key, target.address, probe.port, probe.protocol, "Egress"))
+            found.append(verdict(objects, source.key, probe.address, port, protocol, "Egress", **packet))
         if target.key:
-            ends.append(verdict(objects, target.key, source.address, probe.port, probe.protocol, "Ingress"))
-        return all(end.allowed for end in ends)
+            found.append(verdict(objects, target.key, own, port, protocol, "Ingress", **packet))
+        return found
 
-    def settle(self, allows: str = "", denies: str = "", *, timeout: float = 90) -> None:
-        """Probe everything until packets agree with the API. `allows`, `denies`: some of what the API says, by hand.
+    def settle(self, allows: str = "", denies: str = "", *, timeout: float = 90, families: str = "46") -> None:
+        """Probe everything until packets agree with the API. `allows`, `denies`: some of what the API says, by hand, of
+        these families.
 
         AssertionError names what differs after ``timeout`` seconds.
         """
         table = self.table()
-        _hold(table, allows, denies)
+        _hold(table, allows, denies, families)
         self.agree(table, timeout=timeout)
 
     def agree(self, table: Mapping[Probe, bool], *, timeout: float = 90) -> None:
@@ -205,6 +265,7 @@ class World:
         expected = [probe for probe, allowed in table.items() if allowed]
         end = time.monotonic() + timeout
         while True:
+            self._forget_connections(table)
             seen = self.prober.round(list(table), expected)
             self.rounds += 1
             wrong = {p: o for p, o in seen.items() if o != ("answered" if table[p] else "silent")}
@@ -212,15 +273,39 @@ class World:
                 return
             assert time.monotonic() < end, f"after {timeout:.0f} s packets differ from the API's word:\n{_say(wrong)}"
 
+    def _forget_connections(self, probes: Iterable[Probe]) -> None:
+        """A protocol without ports has one connection between two addresses, which stays established for ten minutes:
+        nodes forget it before it is asked again."""
+        if any(probe.protocol == "253" for probe in probes):
+            for node, family in itertools.product(self.cluster.nodes, ("ipv4", "ipv6")):
+                with contextlib.suppress(LabError):  # there was none
+                    self.cluster.node_exec(node, "conntrack", "-D", "-p", "253", "-f", family)
+
+
+def _is_rare(probe: Probe) -> bool:
+    return probe.low or bool(probe.code) or probe.protocol in ("UDPLite", "253") or probe.port == TIMESTAMP
+
+
+def _families(addresses: Iterable[str]) -> tuple[str, str]:
+    """The IPv4 address and the IPv6 address, empty where there is none."""
+    found = list(addresses)
+    return next((a for a in found if ":" not in a), ""), next((a for a in found if ":" in a), "")
+
 
 def _namespace(name: str) -> dict[str, Any]:
     labels = {"ns": name, MARK: "yes"}
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": PREFIX + name, "labels": labels}}
 
 
+def _account(ns: str, name: str) -> dict[str, Any]:
+    metadata = {"namespace": PREFIX + ns, "name": name, "labels": {"account": name}}
+    return {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata}
+
+
 def pod(ns: str, name: str, node: str, **labels: str) -> dict[str, Any]:
     """A pod of the world. It names its ports; ``web`` is another number on the pods named c, ``data`` on those named a.
-    Its servers are one container: two would double what there is to start."""
+    Its servers are one container: two would double what there is to start. Pods a, b and c have service accounts of
+    their names."""
     web, data = 81 if name == "c" else 80, 80 if name == "a" else 81
     ports = [
         {"name": "web", "containerPort": web, "protocol": "TCP"},
@@ -234,7 +319,8 @@ def pod(ns: str, name: str, node: str, **labels: str) -> dict[str, Any]:
         "ports": ports,
         "startupProbe": {"httpGet": {"path": "/healthz", "port": 81}, "periodSeconds": 1, "failureThreshold": 120},
     }
-    spec = {"nodeName": node, "terminationGracePeriodSeconds": 0, "containers": [container]}
+    account = {"serviceAccountName": name, "automountServiceAccountToken": False} if name in NAMES else {}
+    spec = {"nodeName": node, "terminationGracePeriodSeconds": 0, "containers": [container], **account}
     metadata = {"namespace": PREFIX + ns, "name": name, "labels": {"pod": name, MARK: "yes", **labels}}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 
@@ -243,32 +329,17 @@ def _server(port: int) -> str:
     return " ".join(["/agnhost", *SERVERS[port]])
 
 
-def cluster_of(items: Iterable[dict[str, Any]]) -> policy.Cluster:
-    """The value that `verdict` is asked about, from objects as the API server gives them."""
-    by_kind: dict[str, list[dict[str, Any]]] = {"Namespace": [], "Pod": [], "NetworkPolicy": [], "Node": []}
-    for item in items:
-        by_kind[item["kind"]].append(item)
-    pods = [msgspec.convert(item, Pod) for item in by_kind["Pod"]]
-    policies = [msgspec.convert(item, NetworkPolicy) for item in by_kind["NetworkPolicy"]]
-    nodes = [msgspec.convert(item, Node) for item in by_kind["Node"]]
-    return policy.Cluster(
-        namespaces={item["metadata"]["name"]: msgspec.convert(item, Namespace) for item in by_kind["Namespace"]},
-        pods={(p.metadata.namespace, p.metadata.name): p for p in pods},
-        policies={(p.metadata.namespace, p.metadata.name): p for p in policies},
-        addresses={(p.metadata.namespace, p.metadata.name): tuple(ip.ip for ip in p.status.pod_ips) for p in pods},
-        node_addresses={n.metadata.name: tuple(a.address for a in n.status.addresses) for n in nodes},
-    )
-
-
-def _hold(table: Mapping[Probe, bool], allows: str, denies: str) -> None:
+def _hold(table: Mapping[Probe, bool], allows: str, denies: str, families: str = "46") -> None:
     """Hold the API's word, as `verdict` reads it, to what somebody wrote by hand: ``x/a>y/b:80/UDP``, by blanks."""
     by_name = {str(probe): allowed for probe, allowed in table.items()}
     by_hand = {**dict.fromkeys(_each(allows), True), **dict.fromkeys(_each(denies), False)}
-    assert {name: by_name[name] for name in by_hand} == by_hand
+    over_six = {f"{name}/6": allowed for name, allowed in by_hand.items() if "6" in families and f"{name}/6" in by_name}
+    over_four = by_hand if "4" in families else {}
+    assert {name: by_name[name] for name in {**over_four, **over_six}} == {**over_four, **over_six}
 
 
 def _each(text: str) -> list[str]:
-    return [word if word.endswith(PROTOCOLS) else f"{word}/TCP" for word in text.split()]
+    return [word if "/" in word.rpartition(":")[2] else f"{word}/TCP" for word in text.split()]
 
 
 def _say(wrong: Mapping[Probe, Outcome]) -> str:
