@@ -27,6 +27,7 @@ COALESCE = 0.005
 """Seconds that a wake-up waits for company; a watch delivers a burst in several chunks."""
 RETRY = 1.0
 DRIFT_POLL = 5.0
+"""How often the kernel is compared with what it should be, where the settings say nothing else."""
 HELD_POLL = 1.0
 """How often an apply is tried while something is missing, so that what is held is denied in time."""
 
@@ -104,14 +105,19 @@ class PolicyLoop:
     async def run(self) -> None:
         """Applies for ever. Only to be started once the share is complete."""
         self.wake()
-        next_drift = time.monotonic() + DRIFT_POLL
+        last_drift = time.monotonic()
         while True:
+            next_drift = last_drift + self._drift_poll()
             await self._wait_until(min(next_drift, time.monotonic() + self._patience()))
             if self._share.dirty or self._held() or self.status.error:
                 await self._apply()
             if time.monotonic() >= next_drift:
                 await self._look_for_drift()
-                next_drift = time.monotonic() + DRIFT_POLL
+                last_drift = time.monotonic()
+
+    def _drift_poll(self) -> float:
+        settings = self._share.settings
+        return (settings.policy.refresh_interval if settings else 0.0) or DRIFT_POLL
 
     def _held(self) -> bool:
         outcome = self.status.outcome

@@ -12,6 +12,8 @@ spellings are the same.
 from __future__ import annotations
 
 import asyncio
+import re
+import socket
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -19,12 +21,13 @@ from manx_agent.drivers import ipset
 from manx_agent.drivers.iptables import Iptables, has_ipv6
 from manx_agent.drivers.process import ProcessError
 from manx_agent.model import Backend
-from manx_agent.render.dispatch import SELF
+from manx_agent.render.family import IPV4
 from manx_agent.render.image import Chains, Image, Jumps, Rules, SetImage, Table, hash_of
 from manx_agent.render.plan import Step, plan
 from manx_agent.render.saved import merged, parse_rules, parse_sets
 
 _PROBE = "manx-probe"
+_LOGGING = '-j NFLOG --nflog-prefix "x"', '-j LOG --log-prefix "x" --log-level 5'
 
 
 class Kernel:
@@ -32,6 +35,8 @@ class Kernel:
 
     def __init__(self, backend: Backend) -> None:
         self.backend: Backend = backend
+        self.from_end = False
+        """Our rules are to stand last among others': positions are read accordingly."""
         self.ipv6 = has_ipv6()
         self._spellings: dict[tuple[str, Rules], Rules] = {}
         """(place, as printed) → as rendered."""
@@ -62,10 +67,17 @@ class Kernel:
         return frozenset(busy)
 
     async def can_compare_addresses(self) -> bool:
-        """Whether rules with the classic BPF filter `dispatch.SELF` are accepted."""
-        rule = f"*filter\n:{_PROBE} - [0:0]\n-A {_PROBE} {SELF}-j ACCEPT\nCOMMIT\n"
+        """Whether rules with the classic BPF filter `Family.same` are accepted."""
+        return await self._accepts(f"{IPV4.same}-j ACCEPT")
+
+    async def can_log(self) -> bool:
+        """Whether rules with the targets LOG and NFLOG are accepted."""
+        return await self._accepts(*_LOGGING)
+
+    async def _accepts(self, *rules: str) -> bool:
+        lines = "".join(f"-A {_PROBE} {rule}\n" for rule in rules)
         try:
-            await Iptables(self.backend).restore(rule)
+            await Iptables(self.backend).restore(f"*filter\n:{_PROBE} - [0:0]\n{lines}COMMIT\n")
         except ProcessError:
             return False
         await Iptables(self.backend).restore(f"*filter\n:{_PROBE} - [0:0]\n-X {_PROBE}\nCOMMIT\n")
@@ -94,7 +106,10 @@ class Kernel:
     async def _read_backend(self, backend: Backend) -> Image:
         families = [Iptables(backend), Iptables(backend, ipv6=True)][: 2 if self.ipv6 else 1]
         texts = await asyncio.gather(*(family.save() for family in families))
-        return merged(*(parse_rules(text, family.ipv6) for text, family in zip(texts, families, strict=True)))
+        return merged(*map(self._parsed, texts, (family.ipv6 for family in families)))
+
+    def _parsed(self, text: str, ipv6: bool) -> Image:
+        return parse_rules(_NAMED_PROTOCOL.sub(_by_number, text), ipv6, self.from_end)
 
     def _respelt(self, image: Image) -> Image:
         if not self._spellings:
@@ -106,6 +121,17 @@ class Kernel:
         }
         jumps = {place: _respelt_jumps(known, place, rules) for place, rules in image.jumps.items()}
         return Image(chains, jumps, image.sets)
+
+
+_NAMED_PROTOCOL = re.compile(r"(?<= -p )(?!(?:tcp|udp|sctp|udplite|icmp|ipv6-icmp) )[a-z][\w.+-]*")
+
+
+def _by_number(protocol: re.Match[str]) -> str:
+    """iptables-save names protocols as /etc/protocols does where it runs, which is here."""
+    try:
+        return str(socket.getprotobyname(protocol[0]))
+    except OSError:
+        return protocol[0]
 
 
 def _respelt_jumps(known: dict[tuple[str, Rules], Rules], place: tuple[Table, str], jumps: Jumps) -> Jumps:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from manx_agent.dataplane.kernel import Kernel
@@ -24,12 +24,15 @@ from manx_agent.dataplane.watch import Watch
 from manx_agent.drivers.iptables import detect_backend
 from manx_agent.model import AgentError, Backend, Dirty, PolicyOutcome, PolicyView
 from manx_agent.render.compare import differences
-from manx_agent.render.dispatch import SELF, without_ipv6
-from manx_agent.render.image import Image, SetImage
+from manx_agent.render.dispatch import without_ipv6
+from manx_agent.render.family import FAMILIES, IPV4
+from manx_agent.render.image import Image
 from manx_agent.render.names import ENDPOINTS, FROM
 from manx_agent.render.plan import plan
-from manx_agent.render.policy import Rendered, Renderer, endpoint_member
-from manx_agent.render.settle import Settled, settle
+from manx_agent.render.policy import Rendered, Renderer, endpoint_members
+from manx_agent.render.settle import Policy, Settled, settle
+from manx_agent.render.style import logs
+from manx_core.api.v1alpha1 import PolicySettings
 
 _ATTEMPTS = 2
 """A program may fail because somebody else changed a table between our reading and our writing: read again, once."""
@@ -37,16 +40,20 @@ _ATTEMPTS = 2
 _NO_SELF = (
     "the kernel has no bpf match (xt_bpf): a pod that reaches itself through a service is subject to its own policies"
 )
+_NO_LOG = "the kernel has no LOG or NFLOG target (xt_LOG, xt_NFLOG): nothing is logged"
+_BACKENDS: dict[str, Backend] = {"NFT": "nft", "Legacy": "legacy"}
 
 
 class KernelPolicy:
     """`model.PolicyDataplane` on iptables and ipset, in the network namespace that it is used in.
 
-    `backend`: None detects it at the first apply. `clock`: seconds, never going back.
+    `backend`: which one where the settings leave the choice; None detects it. `clock`: seconds, never going back.
     """
 
     def __init__(self, backend: Backend | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._wanted_backend = backend
+        self._asked = ""
+        """What the settings said of the back end when it was last chosen."""
         self._clock = clock
         self._lock = asyncio.Lock()
         self._kernel: Kernel | None = None
@@ -55,6 +62,10 @@ class KernelPolicy:
         self._settled = Settled()
         self._rendered = Rendered(Image())
         self._known: Image | None = None
+        self._logs = False
+        """Whether it is known if the kernel can log."""
+        self._without_logs: Mapping[str, Policy] | None = None
+        """Policies that were found to have nothing to log."""
         self._in_charge = False
         """Whether the kernel ever was as we wanted it."""
 
@@ -86,20 +97,25 @@ class KernelPolicy:
         return self._settled.deadline(self._clock())
 
     async def _apply(self, view: PolicyView, dirty: Dirty) -> PolicyOutcome:
-        kernel = self._kernel or await self._start()
+        kernel = await self._chosen(view.settings)
+        from_end = view.settings.chain_insert_mode == "Append"
+        if kernel.from_end != from_end:
+            kernel.from_end, self._known = from_end, None
         self._settled = settle(view, self._settled, self._clock())
-        rendered = self._renderer.render(self._settled, view.pools)
+        await self._look_for_logging(kernel, view.settings)
+        rendered = self._renderer.render(self._settled, view.pools, view.settings)
         self._rendered = rendered if kernel.ipv6 else replace(rendered, image=without_ipv6(rendered.image))
         if not self._in_charge and self._settled.awaited:
             left = await kernel.read()
             if left.jumps == self._rendered.image.jumps and ENDPOINTS in left.sets:
-                return replace(self._outcome((), ()), closed=_strangers(view, left.sets[ENDPOINTS]))
+                return replace(self._outcome((), ()), closed=_strangers(view, left))
         drift = await self._bring(kernel, read=dirty.everything)
         self._in_charge = True
         return self._outcome(drift, ())
 
     def _outcome(self, drift: tuple[str, ...], errors: tuple[str, ...]) -> PolicyOutcome:
-        limits = () if self._renderer.reaches_itself else (_NO_SELF,)
+        limits = [] if self._renderer.reaches_itself else [_NO_SELF]
+        limits += [] if self._renderer.logs else [_NO_LOG]
         return PolicyOutcome(
             backend=self._kernel.backend if self._kernel else "nft",
             missing=frozenset(self._settled.since),
@@ -109,14 +125,35 @@ class KernelPolicy:
             problems=(*self._rendered.problems, *limits),
         )
 
-    async def _start(self) -> Kernel:
-        """The first contact with the kernel."""
-        kernel = Kernel(self._wanted_backend or await detect_backend())
+    async def _chosen(self, settings: PolicySettings) -> Kernel:
+        """The back end that the settings ask for. Where that is another than before, it gets everything before the one
+        used so far is cleared (`_reconcile`): packets then meet the same policy twice for a moment, never none."""
+        if self._kernel is None or settings.iptables_backend != self._asked:
+            asked = _BACKENDS.get(settings.iptables_backend) or self._wanted_backend or await detect_backend()
+            if self._kernel is None or self._kernel.backend != asked:
+                await self._start(asked)
+            self._asked = settings.iptables_backend
+        assert self._kernel is not None
+        return self._kernel
+
+    async def _start(self, backend: Backend) -> None:
+        """The first contact with a kernel's back end."""
+        kernel = Kernel(backend)
         found = await kernel.read_rules()
-        used = any(SELF in rule for rule in found.chains.get("filter", {}).get(FROM, ()))
+        used = any(IPV4.same in rule for rule in found.chains.get("filter", {}).get(FROM, ()))
         self._renderer.reaches_itself = used or await kernel.can_compare_addresses()
-        self._kernel, self._watch = kernel, Watch(kernel)
-        return kernel
+        self._renderer.logs = True
+        self._logs = any(" NFLOG " in rule for rules in found.chains.get("filter", {}).values() for rule in rules)
+        self._kernel, self._watch, self._known = kernel, Watch(kernel), None
+
+    async def _look_for_logging(self, kernel: Kernel, settings: PolicySettings) -> None:
+        """Asks the kernel whether it can log, once, when something is to be logged."""
+        policies = self._settled.policies
+        if self._logs or (policies is self._without_logs and not settings.log_denied):
+            return
+        if settings.log_denied or any(logs(policy.spec) for policy in policies.values()):
+            self._logs, self._renderer.logs = True, await kernel.can_log()
+        self._without_logs = policies
 
     async def _bring(self, kernel: Kernel, read: bool) -> tuple[str, ...]:
         """Brings the kernel to what was last rendered, and returns what had been altered. Raises AgentError."""
@@ -170,6 +207,12 @@ class KernelPolicy:
         return drift
 
 
-def _strangers(view: PolicyView, known: SetImage) -> frozenset[str]:
-    """The endpoints that are not among those known."""
-    return frozenset(key for key, one in view.endpoints.items() if endpoint_member(one) not in known.members)
+def _strangers(view: PolicyView, left: Image) -> frozenset[str]:
+    """The endpoints some address of which is not among those in the kernel."""
+    known = {family: left.sets.get(family.set(ENDPOINTS)) for family in FAMILIES}
+    members = frozenset().union(*(one.members for one in known.values() if one is not None))
+    return frozenset(
+        key
+        for key, one in view.endpoints.items()
+        if not members.issuperset(member for family in FAMILIES for member in endpoint_members(one, family))
+    )

@@ -77,7 +77,8 @@ def choose_backend(nft: str, legacy: str) -> Backend:
 
 
 def _rules(saved: str) -> int:
-    return sum(line.startswith("-A") for line in saved.splitlines())
+    """Those of others: ours follow from the choice."""
+    return sum(line.startswith("-A") and "manx-" not in line for line in saved.splitlines())
 
 
 async def _everything(backend: Backend) -> str:

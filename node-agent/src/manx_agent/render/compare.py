@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from manx_agent.render.image import Chains, Image, Rules, SetImage, Table
+from manx_agent.render.image import FIRST, Chains, Image, Rules, SetImage, Table
 
 _NAMED = 3
 """Members of a set that one sentence names."""
@@ -56,9 +56,10 @@ def _jumps(wanted: Image, found: Image) -> Iterable[str]:
         if not have:
             yield f"{said}: the jump to Manx's chains was missing"
         elif [rule for _, rule in have] == [rule for _, rule in want]:
-            yield f"{said}: the jump to Manx's chains was not the first rule"
+            place_wanted = "first" if want[0][0] == FIRST else "last"
+            yield f"{said}: the jump to Manx's chains was not the {place_wanted} rule"
         else:
-            yield f"{said}: rule {have[0][0] + 1} {have[0][1]!r} should not be there"
+            yield f"{said}: rule {have[0][1]!r} should not be there"
 
 
 def place(table: Table) -> str:

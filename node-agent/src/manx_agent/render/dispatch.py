@@ -7,27 +7,32 @@ raw PREROUTING   in mnx+ → manx-raw         not (address, interface) of an end
 filter FORWARD   → manx-forward             out mnx+, not to an endpoint in force: DROP
                                             in mnx+ → manx-from; out mnx+ → manx-arrive; else back
 filter INPUT     in mnx+ → manx-from        a pod's traffic to its own node is subject to its egress policy
+                                            (IPv6: manx-input, where neighbour discovery is let through first)
 manx-from        established ACCEPT, invalid DROP, to itself ACCEPT;
                  by class of the sender → manx-ce-CLASS, or manx-to where egress is not isolated; else DROP
-manx-to          out mnx+ → manx-in; else ACCEPT
+manx-to          out mnx+ → manx-in; to this node: defaultEndpointToHostAction; else ACCEPT
 manx-arrive      established ACCEPT, invalid DROP; → manx-in
 manx-in          by class of the receiver → manx-ci-CLASS, or ACCEPT where ingress is not isolated; else DROP
 nat POSTROUTING  → manx-nat                 from a natOutgoing pool to outside of all pools: MASQUERADE
 ```
 
-- All of these goto, so the chains of a class need not return, and no packet mark is used. manx-from, manx-to,
-  manx-arrive and manx-in always come to a verdict.
+- All of these goto, so the chains of a class need not return. manx-from, manx-to, manx-arrive and manx-in always come
+  to a verdict. (With iptablesFilterAllowAction Return, ACCEPT is RETURN, which is from here to the built-in chain.)
 - Nothing here names an endpoint: a pod comes and goes by its set memberships alone.
 - Anti-spoofing stands before connection tracking. It also silences endpoints that are not in force, their established
   connections included; the rule at the head of manx-forward does the same for what is sent to them.
+- IPv6: a pod in force may also send from link-local addresses and from none (`::`) by its own interface, which nodes
+  never forward (RFC 4291, 2.5.6), and of this the node takes in only what it needs to be the pod's neighbour
+  (`_NEIGHBOURLY`). Link-local addresses belong to one link, and each pod has a link of its own, so it cannot take
+  another pod's. Router advertisements and redirects of a pod are dropped.
+- A family that no pool and no endpoint has is closed: its two fixed chains drop all from pods and to them.
 - What a node itself sends to its pods goes through OUTPUT, which has no rule of ours: probes always get in, and
   their answers are established connections.
 - A pod may always reach itself (Kubernetes: "a Pod cannot block access to itself"). Through a service, such a packet
   comes in and goes out by the same interface, after DNAT with the pod's own address on both sides; anti-spoofing has
-  established that the source is the sender's, so equal addresses are proof. The filter (`SELF`) is classic BPF, for
-  want of a set type that every kernel has: load the source at byte 12, compare with the destination at byte 16.
+  established that the source is the sender's, so equal addresses are proof (`Family.same`).
 - manx-to asks for `-o mnx+` and not for its opposite, because kernels before 5.4 do not evaluate a test of the outgoing
-  interface at all where there is none (INPUT).
+  interface at all where there is none (INPUT). For the same reason the destination says what is for the node.
 - Masquerading stands first in POSTROUTING; kube-proxy's own, for services, matches other packets (marked ones), and
   whichever comes first does the same thing.
 """
@@ -38,15 +43,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from manx_agent.render import names
-from manx_agent.render.image import Image, Jumps, Rules, Table, seal
+from manx_agent.render.family import IPV4, Family
+from manx_agent.render.image import FIRST, LAST, Chains, Image, Jumps, Rules, Table, seal
+from manx_agent.render.style import DROP, Style
 
-SELF = '-m bpf --bytecode "6,32 0 0 12,7 0 0 0,32 0 0 16,29 0 1 0,6 0 0 65535,6 0 0 0" '
-_TRACKED = (
-    "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
-    "-m conntrack --ctstate INVALID -j DROP",
-)
-_UNKNOWN_SOURCE = f"-m set ! --match-set {names.ENDPOINTS} src,src "
-_UNKNOWN_RECEIVER = f"-o {names.POD_INTERFACES} -m set ! --match-set {names.ENDPOINTS} dst,dst "
+_PODS = names.POD_INTERFACES
+_NEIGHBOURLY = (131, 132, 133, 135, 136, 143)
+"""ICMPv6 types that a node takes from its pods whatever their policy: multicast listener reports (RFC 2710, RFC 3810),
+router solicitations, neighbour solicitations and advertisements (RFC 4861)."""
+LINK_LOCAL = ("fe80::/10", "::")
+"""What a pod sends neighbour discovery from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,82 +63,133 @@ class Isolation:
     egress: bool = False
 
 
-def dispatch_chains(classes: Mapping[str, Isolation], reaches_itself: bool = True) -> dict[str, Rules]:
-    """manx-from and manx-in for these classes. `reaches_itself`: the kernel can run SELF."""
-    ordered = sorted(classes.items(), key=lambda item: names.class_set(item[0]))
-    senders = [_from(name, isolation.egress) for name, isolation in ordered]
-    receivers = [_in(name, isolation.ingress) for name, isolation in ordered]
-    itself = [f"{SELF}-j ACCEPT"] if reaches_itself else []
-    return {
-        names.FROM: seal(names.FROM, [*_TRACKED, *itself, *senders, "-j DROP"]),
-        names.INBOUND: seal(names.INBOUND, [*receivers, "-j DROP"]),
-    }
-
-
-def _from(name: str, isolated: bool) -> str:
-    target = names.class_egress(name) if isolated else names.TO
-    return f"-m set --match-set {names.class_set(name)} src,src -g {target}"
-
-
-def _in(name: str, isolated: bool) -> str:
-    target = f"-g {names.class_ingress(name)}" if isolated else "-j ACCEPT"
-    return f"-m set --match-set {names.class_set(name)} dst,dst {target}"
-
-
-def class_chain(chain: str, programs: Iterable[str]) -> Rules:
-    """One class in one direction: its policies' chains in order, then denial."""
-    return seal(chain, [*(f"-j {program}" for program in programs), "-j DROP"])
-
-
-def _fixed() -> dict[Table, dict[str, Rules]]:
-    pods = names.POD_INTERFACES
+def fixed_chains(family: Family, style: Style, nat: bool) -> dict[Table, dict[str, Rules]]:
+    """The chains that are the same whatever the policy. `nat`: there is something to masquerade."""
+    everyone = family.set(names.ENDPOINTS)
+    receiver = f"-o {_PODS} -m set ! --match-set {everyone} dst,dst "
     chains: dict[Table, dict[str, list[str]]] = {
-        "raw": {names.RAW: [f"{_UNKNOWN_SOURCE}-j DROP"]},
-        "filter": {
+        family.table("raw"): {names.RAW: _denied(style, f"-m set ! --match-set {everyone} src,src ", "egress", _FALSE)},
+        family.table("filter"): {
             names.FORWARD: [
-                f"{_UNKNOWN_RECEIVER}-j DROP",
-                f"-i {pods} -g {names.FROM}",
-                f"-o {pods} -g {names.ARRIVE}",
+                *_denied(style, receiver, "ingress", _NOBODY),
+                f"-i {_PODS} -g {names.FROM}",
+                f"-o {_PODS} -g {names.ARRIVE}",
             ],
-            names.ARRIVE: [*_TRACKED, f"-g {names.INBOUND}"],
-            names.TO: [f"-o {pods} -g {names.INBOUND}", "-j ACCEPT"],
+            names.ARRIVE: [*_tracked(style), f"-g {names.INBOUND}"],
+            names.TO: _onward(family, style),
+            **(_neighbours() if family.version == 6 else {}),
         },
-        "nat": {
-            names.NAT: [
-                f"-m set --match-set {names.NAT_POOLS} src -m set ! --match-set {names.POOLS} dst "
-                "-j MASQUERADE --random-fully"
-            ]
-        },
-        "raw6": {names.RAW: ["-j DROP"]},
-        "filter6": {names.FORWARD: [f"-o {pods} -j DROP"]},
     }
+    if nat:
+        chains[family.table("nat")] = {names.NAT: _masquerading(family, style)}
+    return _sealed(chains)
+
+
+_FALSE, _NOBODY = "source not the pod's, or pod not in force", "pod not in force"
+_UNDECIDED = "class of the pod not decided"
+
+
+def _denied(style: Style, match: str, direction: str, why: str) -> list[str]:
+    """What is dropped before any policy has its say; noted where everything denied is."""
+    rules = [f"{match}{DROP}"]
+    if style.logs and style.settings.log_denied:
+        rules.insert(0, f"{match}{style.denial('ingress' if direction == 'ingress' else 'egress', '', why)}")
+    return rules
+
+
+def _tracked(style: Style) -> list[str]:
+    return [
+        f"-m conntrack --ctstate RELATED,ESTABLISHED {style.final}",
+        f"-m conntrack --ctstate INVALID {DROP}",
+    ]
+
+
+def _onward(family: Family, style: Style) -> list[str]:
+    rules = [f"-o {_PODS} -g {names.INBOUND}"]
+    if style.to_host != style.final:
+        rules.append(f"-m addrtype --dst-type {family.local} {style.to_host}")
+    return [*rules, style.final]
+
+
+def _neighbours() -> dict[str, list[str]]:
+    return {
+        names.INPUT: [f"-p ipv6-icmp -j {names.NEIGHBOURS}", f"-g {names.FROM}"],
+        names.NEIGHBOURS: [f"-p ipv6-icmp -m icmp6 --icmpv6-type {kind} -j ACCEPT" for kind in _NEIGHBOURLY],
+    }
+
+
+def _masquerading(family: Family, style: Style) -> list[str]:
+    own, every = family.set(names.NAT_POOLS), family.set(names.POOLS)
+    match = f"-m set --match-set {own} src -m set ! --match-set {every} dst -j MASQUERADE "
+    ranged = [
+        f"-p {protocol} {match}--to-ports {style.nat_ports} --random-fully" for protocol in ("tcp", "udp", "sctp")
+    ]
+    return [*(ranged if style.nat_ports else []), f"{match}--random-fully"]
+
+
+def closed_chains(family: Family) -> dict[Table, dict[str, Rules]]:
+    """Those of a family that is not in use."""
+    return _sealed(
+        {
+            family.table("raw"): {names.RAW: [DROP]},
+            family.table("filter"): {names.FORWARD: [f"-o {_PODS} {DROP}"]},
+        }
+    )
+
+
+def _sealed(chains: Mapping[Table, Mapping[str, Iterable[str]]]) -> dict[Table, dict[str, Rules]]:
     return {table: {name: seal(name, rules) for name, rules in own.items()} for table, own in chains.items()}
 
 
-def _jumps() -> dict[tuple[Table, str], Jumps]:
-    pods = names.POD_INTERFACES
-    rules: dict[tuple[Table, str], str] = {
-        ("raw", "PREROUTING"): f"-i {pods} -j {names.RAW}",
-        ("filter", "INPUT"): f"-i {pods} -j {names.FROM}",
-        ("filter", "FORWARD"): f"-j {names.FORWARD}",
-        ("nat", "POSTROUTING"): f"-j {names.NAT}",
-        ("raw6", "PREROUTING"): f"-i {pods} -j {names.RAW}",
-        ("filter6", "FORWARD"): f"-j {names.FORWARD}",
+def jumps(chains: Mapping[Table, Chains], style: Style) -> dict[tuple[Table, str], Jumps]:
+    """By table and built-in chain: our one rule, which is to stand first or last."""
+    position = FIRST if style.settings.chain_insert_mode == "Insert" else LAST
+    found: dict[tuple[Table, str], Jumps] = {}
+    for table, own in chains.items():
+        for built_in, match, entries in _ENTRIES[table.rstrip("6")]:
+            target = next((entry for entry in entries if entry in own), None)
+            if target:
+                found[table, built_in] = ((position, seal(built_in, [f"{match}-j {target}"])[0]),)
+    return found
+
+
+_ENTRIES: Mapping[str, tuple[tuple[str, str, tuple[str, ...]], ...]] = {
+    "raw": (("PREROUTING", f"-i {_PODS} ", (names.RAW,)),),
+    "filter": (("INPUT", f"-i {_PODS} ", (names.INPUT, names.FROM)), ("FORWARD", "", (names.FORWARD,))),
+    "nat": (("POSTROUTING", "", (names.NAT,)),),
+}
+"""By table: the built-in chain, which packets, and where to: the first of these chains that there is."""
+
+
+def dispatch_chains(
+    family: Family, classes: Mapping[str, Isolation], style: Style, reaches_itself: bool = True
+) -> dict[str, Rules]:
+    """manx-from and manx-in for these classes. `reaches_itself`: the kernel can run `Family.same`."""
+    ordered = sorted(classes.items(), key=lambda item: names.class_set(item[0]))
+    senders = [_from(family, name, isolation.egress) for name, isolation in ordered]
+    receivers = [_in(family, name, isolation.ingress, style) for name, isolation in ordered]
+    itself = [f"{family.same}{style.final}"] if reaches_itself else []
+    ends = {direction: _denied(style, "", direction, _UNDECIDED) for direction in ("ingress", "egress")}
+    return {
+        names.FROM: seal(names.FROM, [*_tracked(style), *itself, *senders, *ends["egress"]]),
+        names.INBOUND: seal(names.INBOUND, [*receivers, *ends["ingress"]]),
     }
-    return {where: ((0, seal(where[1], [rule])[0]),) for where, rule in rules.items()}
 
 
-FIXED: Mapping[Table, Mapping[str, Rules]] = _fixed()
-"""The chains that are the same whatever the policy."""
+def _from(family: Family, name: str, isolated: bool) -> str:
+    target = names.class_egress(name) if isolated else names.TO
+    return f"-m set --match-set {family.set(names.class_set(name))} src,src -g {target}"
 
-JUMPS: Mapping[tuple[Table, str], Jumps] = _jumps()
-"""By table and built-in chain: our one rule, which is to stand first."""
+
+def _in(family: Family, name: str, isolated: bool, style: Style) -> str:
+    target = f"-g {names.class_ingress(name)}" if isolated else style.final
+    return f"-m set --match-set {family.set(names.class_set(name))} dst,dst {target}"
 
 
 def without_ipv6(image: Image) -> Image:
     """The same for a kernel that has no IPv6."""
     return Image(
         {table: chains for table, chains in image.chains.items() if not table.endswith("6")},
-        {where: jumps for where, jumps in image.jumps.items() if not where[0].endswith("6")},
-        image.sets,
+        {where: rules for where, rules in image.jumps.items() if not where[0].endswith("6")},
+        {name: one for name, one in image.sets.items() if one.family == IPV4.set_family},
     )

@@ -10,22 +10,24 @@ be compared as they stand, and what we read can be written.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Literal
 
-Table = Literal["raw", "filter", "nat", "raw6", "filter6"]
+Table = Literal["raw", "filter", "nat", "raw6", "filter6", "nat6"]
 """A table of IPv4, or with a 6 at its end of IPv6."""
-
-TABLES: tuple[Table, ...] = ("raw", "filter", "nat")
-TABLES6: tuple[Table, ...] = ("raw6", "filter6")
 
 Rules = tuple[str, ...]
 """A chain's rules, in order."""
 Chains = Mapping[str, Rules]
 
 Jumps = tuple[tuple[int, str], ...]
-"""Our rules in a chain that is not ours: (position from 0, rule)."""
+"""Our rules in a chain that is not ours: (position, rule), positions counted from 0, or where ours are to stand last
+from -1 backwards."""
+
+FIRST, LAST = 0, -1
 
 SetKind = Literal["hash:net", "hash:ip,port", "hash:net,iface"]
 
@@ -38,6 +40,7 @@ class SetImage:
 
     kind: str
     members: frozenset[str] = frozenset()
+    family: Literal["inet", "inet6"] = "inet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +53,21 @@ class Image:
     sets: Mapping[str, SetImage] = field(default_factory=dict)
 
 
-def seal(chain: str, rules: Iterable[str]) -> Rules:
-    """Adds to each rule, before its target, a comment with a hash of the chain, the position and the rule.
+def seal(chain: str, rules: Iterable[str], labels: Sequence[str] = ()) -> Rules:
+    """Adds to each rule, before its target, a comment with a hash of the chain, the position and the rule, and with its
+    label, for people, where there is one.
 
     Rules are given as "MATCHES -j TARGET" or "MATCHES -g CHAIN"; the matches may be empty.
     """
-    return tuple(_sealed(f"{chain} {position} {rule}", rule) for position, rule in enumerate(rules))
+    named = zip_longest(rules, labels, fillvalue="")
+    return tuple(_sealed(f"{chain} {position} {rule}", rule, label) for position, (rule, label) in enumerate(named))
 
 
-def _sealed(identity: str, rule: str) -> str:
+def _sealed(identity: str, rule: str, label: str) -> str:
     mark = hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()
     matches, target = _split_target(rule)
-    return f'{matches}{COMMENT}{mark}" {target}'
+    said = f" {label}" if label else ""
+    return f'{matches}{COMMENT}{mark}{said}" {target}'
 
 
 def unsealed(rule: str) -> str:
@@ -72,10 +78,23 @@ def unsealed(rule: str) -> str:
 
 def hash_of(rule: str) -> str:
     """The hash in the rule's comment; empty where there is none."""
+    return _comment(rule).partition(" ")[0]
+
+
+def label_of(rule: str) -> str:
+    """The label in the rule's comment; empty where there is none."""
+    return _comment(rule).partition(" ")[2]
+
+
+def _comment(rule: str) -> str:
     return rule.partition(COMMENT)[2].partition('"')[0]
+
+
+_TARGET = re.compile(r"(?:^|(?<= ))-[jg] ")
 
 
 def _split_target(rule: str) -> tuple[str, str]:
     """A rule's matches, ending in a space unless empty, and its target."""
-    at = max(rule.rfind("-j "), rule.rfind("-g "))
+    found = _TARGET.search(rule)
+    at = found.start() if found else len(rule)
     return rule[:at], rule[at:]

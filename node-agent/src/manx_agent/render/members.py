@@ -1,8 +1,8 @@
 """AddressGroups as sets.
 
-Owns: which members of a group a set of IPv4 can hold. Must not: know rules.
+Owns: which members of a group the set of each family can hold. Must not: know rules.
 
-A group of thousands changes by a few members at a time, so the set is derived from the one before by the difference,
+A group of thousands changes by a few members at a time, so a set is derived from the one before by the difference,
 as long as every member is spelt as the kernel spells it; else it is made anew.
 """
 
@@ -12,11 +12,22 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from manx_agent.render import names
+from manx_agent.render.family import Family
 from manx_agent.render.image import SetImage
 from manx_agent.render.nets import address_member, port_member
 from manx_agent.render.settle import Settled
 
-_Reader = Callable[[str], tuple[str, ...] | None]
+_Reader = Callable[[Family, str], tuple[str, ...] | None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """How the groups of one type become sets of one family."""
+
+    family: Family
+    kind: str
+    read: _Reader
+    example: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +35,7 @@ class _Known:
     source: frozenset[str]
     image: SetImage
     plain: bool
-    """Every member of the source is IPv4 and spelt as in the image."""
+    """Every member of the source is of the other family, or spelt as in the image."""
     problems: tuple[str, ...]
 
 
@@ -34,43 +45,59 @@ class GroupSets:
 
     _known: dict[str, _Known] = field(default_factory=dict)
 
-    def render(self, settled: Settled) -> tuple[dict[str, SetImage], tuple[str, ...]]:
+    def render(self, settled: Settled, families: Iterable[Family]) -> tuple[dict[str, SetImage], tuple[str, ...]]:
         """The sets by name, and what could not be read, one sentence each."""
         before, self._known = self._known, {}
-        for group, members in settled.groups.items():
-            name, kind, reader = _form(group, settled.group_types.get(group, "Addresses"))
-            self._known[name] = _render(group, kind, reader, members, before.get(name))
-        problems = tuple(problem for known in self._known.values() for problem in known.problems)
-        return {name: known.image for name, known in self._known.items()}, problems
+        for family in families:
+            for group, members in settled.groups.items():
+                name, form = _form(family, group, settled.group_types.get(group, "Addresses"))
+                self._known[name] = _render(group, form, members, before.get(name))
+        problems = dict.fromkeys(problem for known in self._known.values() for problem in known.problems)
+        return {name: known.image for name, known in self._known.items()}, tuple(problems)
 
 
-def _form(group: str, group_type: str) -> tuple[str, str, _Reader]:
+def _form(family: Family, group: str, group_type: str) -> tuple[str, _Form]:
     if group_type == "AddressPorts":
-        return names.port_group(group), "hash:ip,port", port_member
-    return names.address_group(group), "hash:net", address_member
+        form = _Form(family, "hash:ip,port", port_member, "10.0.0.1,tcp:80")
+        return family.set(names.port_group(group)), form
+    return family.set(names.address_group(group)), _Form(family, "hash:net", address_member, "10.0.0.1")
 
 
-def _render(group: str, kind: str, reader: _Reader, members: frozenset[str], before: _Known | None) -> _Known:
+def _render(group: str, form: _Form, members: frozenset[str], before: _Known | None) -> _Known:
     if before is not None and (before.source is members or before.source == members):
         return before
-    if before is not None and before.plain:
-        added = members - before.source
-        if all(reader(member) == (member,) for member in added):
-            return _Known(members, SetImage(kind, members), True, ())
-    return _anew(group, kind, reader, members)
+    if before is not None and before.plain and before.image.kind == form.kind:
+        return _derived(form, members, before) or _anew(group, form, members)
+    return _anew(group, form, members)
 
 
-def _anew(group: str, kind: str, reader: _Reader, members: Iterable[str]) -> _Known:
-    members = frozenset(members)
-    read = {member: reader(member) for member in members}
+def _derived(form: _Form, members: frozenset[str], before: _Known) -> _Known | None:
+    """From the set before; None where a new member is not spelt as the kernel spells it."""
+    added = {member: form.read(form.family, member) for member in members - before.source}
+    if not all(_plain(member, parts) for member, parts in added.items()):
+        return None
+    held = before.image.members - (before.source - members)
+    return _known(form, members, held.union(*(parts for parts in added.values() if parts)), True, ())
+
+
+def _plain(member: str, parts: tuple[str, ...] | None) -> bool:
+    return parts in ((), (member,))
+
+
+def _anew(group: str, form: _Form, members: frozenset[str]) -> _Known:
+    read = {member: form.read(form.family, member) for member in members}
     written = frozenset(part for parts in read.values() for part in parts or ())
     problems = tuple(
-        f"AddressGroup {group}: member {member!r} is not of the form {_FORMS[kind]}"
+        f"AddressGroup {group}: member {member!r} is not of the form {form.example}"
         for member, parts in sorted(read.items())
         if parts is None
     )
-    plain = written == members
-    return _Known(members, SetImage(kind, members if plain else written), plain, problems)
+    plain = all(_plain(member, parts) for member, parts in read.items())
+    return _known(form, members, written, plain, problems)
 
 
-_FORMS = {"hash:net": "10.0.0.1", "hash:ip,port": "10.0.0.1,tcp:80"}
+def _known(
+    form: _Form, source: frozenset[str], written: frozenset[str], plain: bool, problems: tuple[str, ...]
+) -> _Known:
+    image = SetImage(form.kind, source if written == source else written, form.family.set_family)
+    return _Known(source, image, plain, problems)

@@ -6,6 +6,8 @@ recognised as ours after a crash.
 All names start with `manx-`; whatever starts so is ours, to change and to remove. A chain's name has at most 28
 characters (XT_EXTENSION_MAXNAMELEN less the NUL), a set's at most 31 (IPSET_MAXNAMELEN). Names are made of the 20
 characters of hash that ids of classes and groups carry, so that they can be found by hand; other ids are hashed.
+Chains are named alike in both families of addresses, which have tables of their own; a set of IPv6 is `manx-6-…` where
+that of IPv4 is `manx-…`.
 """
 
 from __future__ import annotations
@@ -27,12 +29,19 @@ ARRIVE = "manx-arrive"
 TO = "manx-to"
 INBOUND = "manx-in"
 NAT = "manx-nat"
+INPUT = "manx-input"
+NEIGHBOURS = "manx-nd"
+PASS = "manx-pass"
+ALLOW = "manx-allow"
+ALLOWED_OUT = "manx-allowed-out"
+ALLOWED_IN = "manx-allowed-in"
 
 ENDPOINTS = "manx-endpoints"
 """Every endpoint in force, as (address, interface)."""
 POOLS = "manx-pools"
 NAT_POOLS = "manx-nat"
 CLASS_SETS = "manx-c-"
+_SIX = "manx-6-"
 
 _HASHED_ID = re.compile(r"(?:pc|ag)-([0-9a-z]{20})")
 
@@ -64,6 +73,15 @@ def class_ingress(name: str) -> str:
     return f"manx-ci-{short(name)}"
 
 
+def tier_egress(name: str, tier: str) -> str:
+    """A class's chain for a tier that is not its first."""
+    return f"manx-te-{digest(f'{name}/{tier}')}"
+
+
+def tier_ingress(name: str, tier: str) -> str:
+    return f"manx-ti-{digest(f'{name}/{tier}')}"
+
+
 def program_egress(name: str) -> str:
     return f"manx-pe-{short(name)}"
 
@@ -92,6 +110,26 @@ def temporary(set_name: str) -> str:
     return f"manx-t-{digest(set_name)}"
 
 
+def in_ipv6(set_name: str) -> str:
+    """The set of IPv6 beside that of IPv4."""
+    return _SIX + set_name.removeprefix(PREFIX)
+
+
+def in_ipv4(set_name: str) -> str:
+    """The set of IPv4 beside that of IPv6; any other as it is."""
+    return PREFIX + set_name.removeprefix(_SIX) if set_name.startswith(_SIX) else set_name
+
+
+def is_class_set(set_name: str) -> bool:
+    """Whether a set's members are the endpoints of a class."""
+    return in_ipv4(set_name).startswith(CLASS_SETS)
+
+
+def is_everyone(set_name: str) -> bool:
+    """Whether a set's members are all endpoints in force."""
+    return in_ipv4(set_name) == ENDPOINTS
+
+
 def is_endpoint_set(set_name: str) -> bool:
     """Whether a set's members are local endpoints, as opposed to addresses that rules refer to."""
-    return set_name == ENDPOINTS or set_name.startswith(CLASS_SETS)
+    return is_everyone(set_name) or is_class_set(set_name)

@@ -1,6 +1,6 @@
-"""IPv4 networks and group members in the one spelling that iptables-save and `ipset save` print.
+"""Networks and group members in the one spelling that iptables-save and `ipset save` print.
 
-Owns: canonical spelling, the sorting out of IPv6, the splitting of 0.0.0.0/0. Must not: raise on what a remote
+Owns: canonical spelling, the sorting by family, the splitting of 0.0.0.0/0 and ::/0. Must not: raise on what a remote
 party wrote; what cannot be read is returned as unreadable, for the caller to close what depends on it.
 """
 
@@ -8,63 +8,72 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
-_PROTOCOLS = ("tcp", "udp", "sctp")
-_HALVES = ("0.0.0.0/1", "128.0.0.0/1")
+from manx_agent.render.family import IPV4, IPV6, Family
+
+_PROTOCOLS = ("tcp", "udp", "sctp", "udplite")
+_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 @dataclass(frozen=True, slots=True)
 class Networks:
-    """The IPv4 side of a list of networks."""
+    """One family's side of a list of networks."""
 
     everything: bool
-    """0.0.0.0/0 is among them."""
+    """0.0.0.0/0 or ::/0 is among them."""
     members: frozenset[str]
-    """As members of a hash:net set: no host bits, no /32, no /0."""
+    """As members of a hash:net set: no host bits, no /32 or /128, no /0."""
     unreadable: tuple[str, ...] = ()
 
 
-@lru_cache(maxsize=4096)
-def ipv4_networks(cidrs: tuple[str, ...]) -> Networks:
-    """Reads CIDRs or addresses; IPv6 ones are left out."""
-    members, unreadable = _read(cidrs)
-    everything = members.issuperset(_HALVES)
-    return Networks(everything, members, unreadable)
+@lru_cache(maxsize=8192)
+def networks_of(family: Family, cidrs: tuple[str, ...]) -> Networks:
+    """Reads CIDRs or addresses; those of the other family are left out."""
+    members, unreadable = _read(family, cidrs)
+    return Networks(members.issuperset(family.halves), members, unreadable)
 
 
-def _read(texts: Iterable[str]) -> tuple[frozenset[str], tuple[str, ...]]:
+def _read(family: Family, texts: Iterable[str]) -> tuple[frozenset[str], tuple[str, ...]]:
     members: set[str] = set()
     unreadable = []
     for text in texts:
-        try:
-            members.update(_spelt(ipaddress.ip_network(text, strict=False)))
-        except ValueError:
+        found = address_member(family, text)
+        if found is None:
             unreadable.append(text)
+        else:
+            members.update(found)
     return frozenset(members), tuple(unreadable)
 
 
-def _spelt(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> tuple[str, ...]:
-    """hash:net takes no prefix length of 0 and prints none of 32."""
-    if network.version == 6:
+def _spelt(family: Family, network: _Network) -> tuple[str, ...]:
+    """hash:net takes no prefix length of 0 and prints none of a whole address."""
+    if network.version != family.version:
         return ()
     if network.prefixlen == 0:
-        return _HALVES
-    return (str(network.network_address),) if network.prefixlen == 32 else (str(network),)
+        return family.halves
+    address = _as_kernel(network.network_address)
+    return (address,) if network.prefixlen == family.bits else (f"{address}/{network.prefixlen}",)
 
 
-def as_match(member: str) -> str:
+def _as_kernel(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
+    """As inet_ntop writes it, which both programs use (RFC 5952, section 5, for ::ffff:192.0.2.1 and the like)."""
+    return str(address) if address.version == 4 else socket.inet_ntop(socket.AF_INET6, address.packed)
+
+
+def as_match(family: Family, member: str) -> str:
     """A hash:net member as iptables-save prints it after -s or -d."""
-    return member if "/" in member else f"{member}/32"
+    return member if "/" in member else f"{member}/{family.bits}"
 
 
 @lru_cache(maxsize=65536)
-def address_member(text: str) -> tuple[str, ...] | None:
-    """A member of an Addresses group as hash:net members, none for IPv6. None: not an address."""
+def address_member(family: Family, text: str) -> tuple[str, ...] | None:
+    """A member of an Addresses group as hash:net members, none for the other family. None: not an address."""
     try:
-        return _spelt(ipaddress.ip_network(text, strict=False))
+        return _spelt(family, ipaddress.ip_network(text, strict=False))
     except ValueError:
         return None
 
@@ -73,9 +82,9 @@ _ADDRESS_PORT = re.compile(r"([^,]+),([a-z]+):([0-9]{1,5})")
 
 
 @lru_cache(maxsize=65536)
-def port_member(text: str) -> tuple[str, ...] | None:
-    """A member of an AddressPorts group as hash:ip,port members, none for IPv6. None: not of the form
-    "10.0.0.1,tcp:80"."""
+def port_member(family: Family, text: str) -> tuple[str, ...] | None:
+    """A member of an AddressPorts group as hash:ip,port members, none for the other family. None: not of the form
+    "10.0.0.1,tcp:80" or "fd00::1,tcp:80"."""
     parts = _ADDRESS_PORT.fullmatch(text)
     if parts is None or parts[2] not in _PROTOCOLS or not 0 < int(parts[3]) < 65536:
         return None
@@ -83,4 +92,13 @@ def port_member(text: str) -> tuple[str, ...] | None:
         address = ipaddress.ip_address(parts[1])
     except ValueError:
         return None
-    return (f"{address},{parts[2]}:{int(parts[3])}",) if address.version == 4 else ()
+    return (f"{_as_kernel(address)},{parts[2]}:{int(parts[3])}",) if address.version == family.version else ()
+
+
+@lru_cache(maxsize=4096)
+def family_of(address: str) -> Family | None:
+    """The family of an address; None where it is none."""
+    try:
+        return IPV4 if ipaddress.ip_address(address).version == 4 else IPV6
+    except ValueError:
+        return None

@@ -86,7 +86,7 @@ def _set_lines(known: Mapping[str, SetImage], desired: Mapping[str, SetImage]) -
 
 
 def _creation(name: str, wanted: SetImage) -> list[str]:
-    lines = [f"create {name} {wanted.kind} family inet hashsize 64 maxelem {MAX_MEMBERS}"]
+    lines = [f"create {name} {wanted.kind} family {wanted.family} hashsize 64 maxelem {MAX_MEMBERS}"]
     return lines + [f"add {name} {member}" for member in sorted(wanted.members)]
 
 
@@ -111,7 +111,7 @@ class _Moves:
         self.out_of_class: list[str] = []
 
     def add(self, name: str, have: SetImage, wanted: SetImage) -> None:
-        everyone = name == names.ENDPOINTS
+        everyone = names.is_everyone(name)
         into, out = (self.into_all, self.out_of_all) if everyone else (self.into_class, self.out_of_class)
         into.extend(f"add {name} {member}" for member in sorted(wanted.members - have.members))
         out.extend(f"del {name} {member}" for member in sorted(have.members - wanted.members))
@@ -161,13 +161,16 @@ def _jump_lines(table: Table, known: Image, desired: Image, removing: bool) -> l
         have, want = known.jumps.get(place, ()), desired.jumps.get(place, ())
         if have != want and (want or removing):
             lines += [f"-D {place[1]} {rule}" for _, rule in have]
-            lines += [f"-I {place[1]} {index + 1} {rule}" for index, rule in want]
+            lines += [
+                f"-A {place[1]} {rule}" if index < 0 else f"-I {place[1]} {index + 1} {rule}" for index, rule in want
+            ]
     return lines
 
 
 # --- Classes that go while endpoints leave them --------------------------------------------------------------------
 
-_DISPATCHED = re.compile(rf"--match-set ({re.escape(names.CLASS_SETS)}\S+) ")
+_DISPATCHED = re.compile(r"--match-set (\S+) ")
+_DISPATCH = (names.FROM, names.INBOUND)
 
 
 def _halfway(known: Image, desired: Image) -> Image | None:
@@ -176,27 +179,32 @@ def _halfway(known: Image, desired: Image) -> Image | None:
     leaving = _leaving(known.sets, desired.sets)
     if not leaving:
         return None
-    have, want = known.chains.get("filter", {}), desired.chains["filter"]
-    merged = {name: _merged(name, have.get(name, ()), want[name], leaving) for name in (names.FROM, names.INBOUND)}
-    tables = {*known.chains, *desired.chains}
     chains: dict[Table, Chains] = {
-        table: {**known.chains.get(table, {}), **desired.chains.get(table, {})} for table in tables
+        table: {**known.chains.get(table, {}), **desired.chains.get(table, {})}
+        for table in {*known.chains, *desired.chains}
     }
-    chains["filter"] = {**chains["filter"], **merged}
+    for table in ("filter", "filter6"):
+        chains[table] = {**chains.get(table, {}), **_dispatch(table, known, desired, leaving)}
     return replace(desired, chains=chains, jumps={**known.jumps, **desired.jumps})
+
+
+def _dispatch(table: Table, known: Image, desired: Image, leaving: set[str]) -> Chains:
+    have, want = known.chains.get(table, {}), desired.chains.get(table, {})
+    return {name: _merged(name, have.get(name, ()), want[name], leaving) for name in _DISPATCH if name in want}
 
 
 def _leaving(known: Mapping[str, SetImage], desired: Mapping[str, SetImage]) -> set[str]:
     """The sets of classes that go and have a member that step 3 puts elsewhere. (A member of a new set is there from
     step 1 on.)"""
-    shared = [name for name in known.keys() & desired.keys() if name.startswith(names.CLASS_SETS)]
+    shared = [name for name in known.keys() & desired.keys() if names.is_class_set(name)]
     moving = frozenset().union(*(desired[name].members - known[name].members for name in shared))
     going = known.keys() - desired.keys()
-    return {name for name in going if name.startswith(names.CLASS_SETS) and known[name].members & moving}
+    return {name for name in going if names.is_class_set(name) and known[name].members & moving}
 
 
 def _merged(chain: str, have: Rules, want: Rules, leaving: set[str]) -> Rules:
     """The wanted chain with the old dispatch of `leaving`, before the denial at its end."""
     old = [rule for rule in map(unsealed, have) if (found := _DISPATCHED.search(rule)) and found[1] in leaving]
-    *front, end = map(unsealed, want)
-    return seal(chain, [*front, *old, end])
+    rules = [*map(unsealed, want)]
+    end = next(at for at, rule in enumerate(rules) if rule.startswith("-j "))
+    return seal(chain, [*rules[:end], *old, *rules[end:]])

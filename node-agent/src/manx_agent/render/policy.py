@@ -1,10 +1,11 @@
 """The whole of policy on this node as chains and sets.
 
-Owns: putting together what the other modules of this package render. Must not: do I/O, or decide what is in force
-(`settle`) or what is to be done about it (`plan`).
+Owns: putting together what the other modules of this package render, for each family of addresses that is in use. Must
+not: do I/O, or decide what is in force (`settle`) or what is to be done about it (`plan`).
 
 `Renderer` is a function with a memory: what it renders depends on its arguments alone; of what has not changed since
-the last call it returns the same objects, so that comparing and writing cost as much as the change.
+the last call it returns the same objects, so that comparing and writing cost as much as the change. A family that no
+pool and no endpoint has costs nothing: its chains are the closed ones.
 """
 
 from __future__ import annotations
@@ -14,13 +15,16 @@ from dataclasses import dataclass, field
 
 from manx_agent.model import LocalEndpoint
 from manx_agent.render import names
-from manx_agent.render.dispatch import FIXED, JUMPS, Isolation, class_chain, dispatch_chains
+from manx_agent.render.dispatch import LINK_LOCAL, Isolation, closed_chains, dispatch_chains, fixed_chains, jumps
+from manx_agent.render.family import FAMILIES, IPV4, IPV6, Family
 from manx_agent.render.image import Chains, Image, Rules, SetImage, Table
 from manx_agent.render.members import GroupSets
-from manx_agent.render.nets import ipv4_networks
-from manx_agent.render.rules import Program, render_program
+from manx_agent.render.nets import family_of, networks_of
+from manx_agent.render.rules import DIRECTIONS, Program, render_program
 from manx_agent.render.settle import Policy, Settled
-from manx_core.api.v1alpha1 import OPEN_CLASS, PoolSettings
+from manx_agent.render.style import Style
+from manx_agent.render.tiers import class_chains, marking_chains, tiers_of
+from manx_core.api.v1alpha1 import OPEN_CLASS, ClassTier, PolicySettings, PoolSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +36,23 @@ class Rendered:
 
 
 @dataclass(frozen=True, slots=True)
+class _Frame:
+    """What all rules depend on. Where it changes, they are rendered anew."""
+
+    style: Style
+    reaches_itself: bool
+    families: tuple[Family, ...]
+    nat: tuple[Family, ...]
+    """Those with something to masquerade."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Last:
     """What was rendered of some policies and classes."""
 
     policies: Mapping[str, Policy]
-    classes: Mapping[str, tuple[str, ...]]
-    tables: Mapping[Table, Chains]
-    sets: Mapping[str, SetImage]
+    classes: Mapping[str, tuple[ClassTier, ...]]
+    image: Image
     problems: tuple[str, ...]
 
 
@@ -47,72 +61,139 @@ class Renderer:
     """Renders what is in force. One for each kernel; not for concurrent use."""
 
     reaches_itself: bool = True
-    """Whether the kernel can run `dispatch.SELF`."""
-    _programs: dict[str, tuple[Policy, Program]] = field(default_factory=dict)
-    _classes: dict[str, tuple[object, dict[str, Rules]]] = field(default_factory=dict)
-    _dispatch: tuple[object, dict[str, Rules]] = (None, {})
+    """Whether the kernel can run `Family.same`."""
+    logs: bool = True
+    """Whether the kernel has the targets LOG and NFLOG."""
+    _frame: _Frame | None = None
+    _families: dict[int, _FamilyRenderer] = field(default_factory=dict)
     _groups: GroupSets = field(default_factory=GroupSets)
     _last: _Last | None = None
 
-    def render(self, settled: Settled, pools: Iterable[PoolSettings] = ()) -> Rendered:
+    def render(
+        self,
+        settled: Settled,
+        pools: Iterable[PoolSettings] = (),
+        settings: PolicySettings = PolicySettings(),  # noqa: B008 (frozen)
+    ) -> Rendered:
         """Everything that the kernel is to hold of ours."""
+        pools = tuple(pools)
+        frame = self._framed(settled, pools, Style(settings, self.logs))
         last = self._last
         if last is None or last.policies is not settled.policies or last.classes != settled.classes:
-            last = self._last = self._render_rules(settled)
-        groups, problems = self._groups.render(settled)
-        pool_sets, pool_problems = _pool_sets(pools)
-        sets = {**groups, **_endpoint_sets(settled), **pool_sets, **last.sets}
-        return Rendered(Image(last.tables, JUMPS, sets), (*last.problems, *problems, *pool_problems))
+            last = self._last = self._render_rules(settled, frame)
+        groups, problems = self._groups.render(settled, frame.families)
+        sets = {**groups, **last.image.sets}
+        for family in frame.families:
+            sets |= {**_endpoint_sets(settled, family), **_pool_sets(pools, family)}
+        return Rendered(
+            Image(last.image.chains, last.image.jumps, sets),
+            (*frame.style.problems, *last.problems, *problems, *_pool_problems(pools)),
+        )
 
-    def _render_rules(self, settled: Settled) -> _Last:
-        programs = self._render_programs(settled)
-        isolations = {name: _isolation(policies, settled.policies) for name, policies in settled.classes.items()}
-        chains = self._render_dispatch({OPEN_CLASS: Isolation(), **isolations})
-        for name, program in programs.items():
+    def _framed(self, settled: Settled, pools: tuple[PoolSettings, ...], style: Style) -> _Frame:
+        families = _in_use(settled, pools)
+        natted = tuple(family for family in families if family is IPV4 or _natted(pools, family))
+        frame = _Frame(style, self.reaches_itself, families, natted)
+        if frame != self._frame:
+            self._frame, self._last = frame, None
+            self._families = {family.version: _FamilyRenderer(family, frame) for family in families}
+        return frame
+
+    def _render_rules(self, settled: Settled, frame: _Frame) -> _Last:
+        chains: dict[Table, Chains] = {}
+        sets: dict[str, SetImage] = {}
+        problems: dict[str, None] = {}
+        for family in FAMILIES:
+            if family not in frame.families:
+                chains |= closed_chains(family)
+                continue
+            renderer = self._families[family.version]
+            chains |= renderer.render(settled)
+            sets |= {name: image for program in renderer.programs.values() for name, image in program.sets.items()}
+            problems |= dict.fromkeys(one for program in renderer.programs.values() for one in program.problems)
+        image = Image(chains, jumps(chains, frame.style), sets)
+        return _Last(settled.policies, settled.classes, image, tuple(problems))
+
+
+class _FamilyRenderer:
+    """The rules of one family, remembered as long as the frame is the same."""
+
+    def __init__(self, family: Family, frame: _Frame) -> None:
+        self._family, self._frame, self._style = family, frame, frame.style
+        self._fixed = fixed_chains(family, frame.style, family in frame.nat)
+        self._marking = marking_chains(frame.style)
+        self._known: dict[str, tuple[Policy, Program]] = {}
+        self._classes: dict[str, tuple[tuple[ClassTier, ...], Isolation, dict[str, Rules]]] = {}
+        self._dispatch: tuple[object, dict[str, Rules]] = (None, {})
+        self.programs: dict[str, Program] = {}
+
+    def render(self, settled: Settled) -> dict[Table, Chains]:
+        changed = self._render_programs(settled)
+        chains: dict[str, Rules] = {}
+        for name, program in self.programs.items():
             chains.update(_program_chains(name, program))
-        for name, policies in settled.classes.items():
-            chains.update(self._render_class(name, policies, isolations[name], programs))
-        for gone in self._classes.keys() - settled.classes.keys():
-            del self._classes[gone]
-        sets = {name: image for program in programs.values() for name, image in program.sets.items()}
-        problems = tuple(problem for program in programs.values() for problem in program.problems)
-        return _Last(settled.policies, settled.classes, _tables(chains), sets, problems)
+        before, self._classes = self._classes, {}
+        for name, tiers in settled.classes.items():
+            self._classes[name] = self._render_class(name, tiers, before.get(name), changed)
+            chains.update(self._classes[name][2])
+        isolations = {name: isolation for name, (_, isolation, _) in self._classes.items()}
+        chains.update(self._render_dispatch({OPEN_CLASS: Isolation(), **isolations}))
+        chains.update(self._marks())
+        table = self._family.table("filter")
+        return {**self._fixed, table: {**self._fixed[table], **chains}}
 
-    def _render_programs(self, settled: Settled) -> dict[str, Program]:
-        known = self._programs
-        self._programs = {}
+    def _render_programs(self, settled: Settled) -> set[str]:
+        """Returns the names of those that are not as they were."""
+        known, self._known = self._known, {}
+        changed = set(known.keys() - settled.policies.keys())
         for name, policy in settled.policies.items():
             before = known.get(name)
             if before is None or before[0] is not policy:
-                before = policy, render_program(name, policy.spec, policy.lacking, settled.group_types)
-            self._programs[name] = before
-        return {name: program for name, (_, program) in self._programs.items()}
+                types = settled.group_types
+                program = render_program(name, policy.spec, policy.lacking, types, self._family, self._style)
+                before = policy, program
+                changed.add(name)
+            self._known[name] = before
+        self.programs = {name: program for name, (_, program) in self._known.items()}
+        return changed
 
     def _render_class(
-        self, name: str, policies: tuple[str, ...], isolation: Isolation, programs: Mapping[str, Program]
-    ) -> dict[str, Rules]:
-        ingress = [policy for policy in policies if isolation.ingress and programs[policy].ingress is not None]
-        egress = [policy for policy in policies if isolation.egress and programs[policy].egress is not None]
-        key = (ingress, egress, isolation)
-        before = self._classes.get(name)
-        if before is None or before[0] != key:
-            before = self._classes[name] = key, _class_chains(name, isolation, ingress, egress)
-        return before[1]
+        self,
+        name: str,
+        tiers: tuple[ClassTier, ...],
+        before: tuple[tuple[ClassTier, ...], Isolation, dict[str, Rules]] | None,
+        changed: set[str],
+    ) -> tuple[tuple[ClassTier, ...], Isolation, dict[str, Rules]]:
+        if before and before[0] == tiers and all(changed.isdisjoint(tier.policies) for tier in tiers):
+            return before
+        reached = {way: tiers_of(tiers, self.programs, way, self._style) for way in DIRECTIONS}
+        chains: dict[str, Rules] = {}
+        for way, own in reached.items():
+            chains.update(class_chains(name, own, way, self._family, self._style))
+        if before:
+            chains = {chain: _as_before(rules, before[2].get(chain)) for chain, rules in chains.items()}
+        return tiers, Isolation(bool(reached["ingress"]), bool(reached["egress"])), chains
 
     def _render_dispatch(self, classes: Mapping[str, Isolation]) -> dict[str, Rules]:
-        key = (dict(classes), self.reaches_itself)
-        if self._dispatch[0] != key:
-            self._dispatch = key, dispatch_chains(classes, self.reaches_itself)
-        return dict(self._dispatch[1])
+        if self._dispatch[0] != classes:
+            chains = dispatch_chains(self._family, classes, self._style, self._frame.reaches_itself)
+            self._dispatch = dict(classes), chains
+        return self._dispatch[1]
+
+    def _marks(self) -> dict[str, Rules]:
+        """The marking chains that something may refer to."""
+        passing = any(program.passes for program in self.programs.values())
+        returning = any(self._style.returns(way) for way in DIRECTIONS) and bool(self.programs)
+        wanted = {names.PASS} if passing else set()
+        if returning:
+            wanted.add(names.ALLOW)
+        if passing or returning:
+            wanted |= {names.ALLOWED_IN, names.ALLOWED_OUT}
+        return {name: rules for name, rules in self._marking.items() if name in wanted}
 
 
-def _tables(chains: Chains) -> dict[Table, Chains]:
-    return {table: {**own, **chains} if table == "filter" else own for table, own in FIXED.items()}
-
-
-def _isolation(policies: Iterable[str], known: Mapping[str, Policy]) -> Isolation:
-    types = {direction for policy in policies for direction in known[policy].spec.types}
-    return Isolation("Ingress" in types, "Egress" in types)
+def _as_before(rules: Rules, before: Rules | None) -> Rules:
+    return before if before == rules else rules
 
 
 def _program_chains(name: str, program: Program) -> dict[str, Rules]:
@@ -124,40 +205,47 @@ def _program_chains(name: str, program: Program) -> dict[str, Rules]:
     return chains
 
 
-def _class_chains(name: str, isolation: Isolation, ingress: Iterable[str], egress: Iterable[str]) -> dict[str, Rules]:
-    chains = {}
-    if isolation.ingress:
-        chain = names.class_ingress(name)
-        chains[chain] = class_chain(chain, map(names.program_ingress, ingress))
-    if isolation.egress:
-        chain = names.class_egress(name)
-        chains[chain] = class_chain(chain, map(names.program_egress, egress))
-    return chains
+# --- sets ----------------------------------------------------------------------------------------------------------
 
 
-def _endpoint_sets(settled: Settled) -> dict[str, SetImage]:
+def _in_use(settled: Settled, pools: tuple[PoolSettings, ...]) -> tuple[Family, ...]:
+    """The families of some pool or endpoint; IPv4 where there is none."""
+    addresses = (address for endpoint, _ in settled.endpoints.values() for address in endpoint.addresses)
+    found = {family_of(address) for address in addresses}
+    found |= {family for family in FAMILIES if networks_of(family, tuple(pool.cidr for pool in pools)).members}
+    return tuple(family for family in FAMILIES if family in found) or (IPV4,)
+
+
+def _endpoint_sets(settled: Settled, family: Family) -> dict[str, SetImage]:
     members: dict[str, set[str]] = {name: set() for name in (OPEN_CLASS, *settled.classes)}
+    everyone: set[str] = set()
     for endpoint, name in settled.endpoints.values():
-        members[name].add(endpoint_member(endpoint))
-    everyone = frozenset().union(*members.values())
-    own = {names.class_set(name): SetImage("hash:net,iface", frozenset(of)) for name, of in members.items()}
-    return {names.ENDPOINTS: SetImage("hash:net,iface", everyone), **own}
+        own = endpoint_members(endpoint, family)
+        members[name].update(own)
+        everyone.update(own)
+        if own and family is IPV6:
+            everyone.update(f"{address},{endpoint.interface}" for address in LINK_LOCAL)
+    sets = {names.ENDPOINTS: everyone, **{names.class_set(name): of for name, of in members.items()}}
+    return {family.set(name): SetImage("hash:net,iface", frozenset(of), family.set_family) for name, of in sets.items()}
 
 
-def endpoint_member(endpoint: LocalEndpoint) -> str:
-    """The endpoint as a member of hash:net,iface sets."""
-    return f"{endpoint.address},{endpoint.interface}"
+def endpoint_members(endpoint: LocalEndpoint, family: Family) -> tuple[str, ...]:
+    """The endpoint as members of the family's hash:net,iface sets."""
+    return tuple(f"{one},{endpoint.interface}" for one in endpoint.addresses if family_of(one) is family)
 
 
-def _pool_sets(pools: Iterable[PoolSettings]) -> tuple[dict[str, SetImage], tuple[str, ...]]:
-    """The pools' sets, and what could not be read."""
-    pools = tuple(pools)
-    every = ipv4_networks(tuple(pool.cidr for pool in pools))
-    natted = ipv4_networks(tuple(pool.cidr for pool in pools if pool.nat_outgoing))
-    sets = {
-        names.POOLS: SetImage("hash:net", every.members),
-        names.NAT_POOLS: SetImage("hash:net", natted.members),
+def _natted(pools: Iterable[PoolSettings], family: Family) -> frozenset[str]:
+    return networks_of(family, tuple(pool.cidr for pool in pools if pool.nat_outgoing)).members
+
+
+def _pool_sets(pools: tuple[PoolSettings, ...], family: Family) -> dict[str, SetImage]:
+    every = networks_of(family, tuple(pool.cidr for pool in pools)).members
+    return {
+        family.set(names.POOLS): SetImage("hash:net", every, family.set_family),
+        family.set(names.NAT_POOLS): SetImage("hash:net", _natted(pools, family), family.set_family),
     }
-    return sets, tuple(
-        f"NodeState: spec.pools: {cidr!r} is not a CIDR such as 10.244.0.0/16" for cidr in every.unreadable
-    )
+
+
+def _pool_problems(pools: tuple[PoolSettings, ...]) -> tuple[str, ...]:
+    unreadable = networks_of(IPV4, tuple(pool.cidr for pool in pools)).unreadable
+    return tuple(f"NodeState: spec.pools: {cidr!r} is not a CIDR such as 10.244.0.0/16" for cidr in unreadable)

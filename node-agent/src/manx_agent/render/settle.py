@@ -21,7 +21,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from manx_agent.model import LocalEndpoint, PolicyView
-from manx_core.api.v1alpha1 import OPEN_CLASS, PolicyProgramSpec
+from manx_core.api.v1alpha1 import OPEN_CLASS, ClassTier, PolicyProgramSpec
 
 HOLD = 10.0
 """Seconds for which an old state is held for what has not arrived."""
@@ -44,8 +44,8 @@ class Settled:
 
     endpoints: Mapping[str, tuple[LocalEndpoint, str]] = field(default_factory=dict)
     """container_id → endpoint and its class. Closed endpoints are absent."""
-    classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Classes that have, or are to have, an endpoint here → policies. Without "open"."""
+    classes: Mapping[str, tuple[ClassTier, ...]] = field(default_factory=dict)
+    """Classes that have, or are to have, an endpoint here → tiers. Without "open"."""
     policies: Mapping[str, Policy] = field(default_factory=dict)
     """Those of the classes."""
     groups: Mapping[str, frozenset[str]] = field(default_factory=dict)
@@ -65,8 +65,15 @@ class Settled:
 
 def references(spec: PolicyProgramSpec) -> frozenset[str]:
     """The ids of all groups that a policy's rules refer to."""
-    rules = (*spec.ingress, *spec.egress)
-    return frozenset(group for rule in rules for group in (rule.peer_group, rule.port_group) if group)
+    ends = [end for rule in (*spec.ingress, *spec.egress) for end in (rule.peer, rule.subject)]
+    return frozenset(
+        group for end in ends for group in (*end.groups, *end.not_groups, *end.port_groups, *end.not_port_groups)
+    )
+
+
+def policies_of(tiers: Iterable[ClassTier]) -> tuple[str, ...]:
+    """The names of the policies of all tiers."""
+    return tuple(name for tier in tiers for name in tier.policies)
 
 
 def settle(view: PolicyView, before: Settled, now: float) -> Settled:
@@ -87,7 +94,7 @@ class _Settling:
         self.now = now
         self.since: dict[str, float] = {}
         self.known: dict[str, tuple[Policy | None, _Causes]] = {}
-        self.classes: dict[str, tuple[str, ...]] = {}
+        self.classes: dict[str, tuple[ClassTier, ...]] = {}
         self.policies: dict[str, Policy] = {}
         self.complete = not before.since and before.groups.keys() <= view.groups.keys()
         self.changed = self._changed() if self.complete else frozenset()
@@ -123,7 +130,7 @@ class _Settling:
         """Takes over a class with all its policies, if they are all as before and nothing is missing."""
         listed = self.view.classes.get(name)
         same = self.complete and listed is not None and listed == self.before.classes.get(name)
-        if not same or listed is None or not self.changed.isdisjoint(listed):
+        if not same or listed is None or not self.changed.isdisjoint(policies_of(listed)):
             return False
         self.classes[name] = listed
         return True
@@ -133,7 +140,7 @@ class _Settling:
         before = self.before
         if not self.policies and self.classes == before.classes:
             return before.policies, before.groups
-        listed = frozenset().union(*self.classes.values())
+        listed = frozenset().union(*map(policies_of, self.classes.values()))
         policies = {name: self.policies.get(name) or before.policies[name] for name in listed}
         return policies, {group for policy in policies.values() for group in policy.groups - policy.lacking}
 
@@ -169,7 +176,7 @@ class _Settling:
         if listed is None:
             causes = self._miss(name)
         else:
-            found = {policy: self._policy(policy) for policy in listed}
+            found = {policy: self._policy(policy) for policy in policies_of(listed)}
             causes = _NONE.union(*(missing for policy, missing in found.values() if policy is None))
             if not causes:
                 self._enforce(name, listed, {key: policy for key, (policy, _) in found.items() if policy})
@@ -181,10 +188,10 @@ class _Settling:
 
     def _keep_class(self, name: str) -> None:
         listed = self.before.classes[name]
-        kept = {policy: self._policy_now(policy) or self._keep_policy(policy) for policy in listed}
+        kept = {policy: self._policy_now(policy) or self._keep_policy(policy) for policy in policies_of(listed)}
         self._enforce(name, listed, kept)
 
-    def _enforce(self, name: str, listed: tuple[str, ...], policies: Mapping[str, Policy]) -> None:
+    def _enforce(self, name: str, listed: tuple[ClassTier, ...], policies: Mapping[str, Policy]) -> None:
         self.classes[name] = listed
         self.policies.update(policies)
 

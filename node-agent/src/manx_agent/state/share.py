@@ -16,6 +16,7 @@ from manx_agent.state.groups import Groups
 from manx_agent.state.union import Union
 from manx_core.api.v1alpha1 import (
     AddressGroup,
+    ClassTier,
     IPAMBlock,
     MeshNode,
     MeshNodeSpec,
@@ -24,6 +25,7 @@ from manx_core.api.v1alpha1 import (
     PolicyClass,
     PolicyProgram,
     PolicyProgramSpec,
+    PolicySettings,
 )
 
 PodKey = tuple[str, str, str]
@@ -39,6 +41,7 @@ class DirtySet:
         self.programs: set[str] = set()
         self.groups: set[str] = set()
         self.pools = False
+        self.settings = False
         self.everything = True
 
     def take(self) -> Dirty:
@@ -49,15 +52,17 @@ class DirtySet:
             frozenset(self.programs),
             frozenset(self.groups),
             self.pools,
+            self.settings,
             self.everything,
         )
         for collected in (self.endpoints, self.classes, self.programs, self.groups):
             collected.clear()
-        self.pools = self.everything = False
+        self.pools = self.settings = self.everything = False
         return taken
 
     def __bool__(self) -> bool:
-        return bool(self.endpoints or self.classes or self.programs or self.groups or self.pools or self.everything)
+        objects = self.endpoints or self.classes or self.programs or self.groups
+        return bool(objects or self.pools or self.settings or self.everything)
 
 
 class Share:
@@ -73,7 +78,7 @@ class Share:
         self.endpoints: dict[str, LocalEndpoint] = {}
         self.blocks: dict[str, IPAMBlock] = {}
         self._class_of: dict[PodKey, str] = {}
-        self._classes: dict[str, tuple[str, ...]] = {}
+        self._classes: dict[str, tuple[ClassTier, ...]] = {}
         self._programs: dict[str, PolicyProgramSpec] = {}
         self._class_union: Union[PolicyClass] = Union()
         self._program_union: Union[PolicyProgram] = Union()
@@ -89,6 +94,7 @@ class Share:
             return
         before, self.settings = self.settings, state.spec
         self.dirty.pools |= before is None or before.pools != state.spec.pools
+        self.dirty.settings |= before is None or before.policy != state.spec.policy
         self._set_classes_of(
             {(e.namespace, e.name, e.uid): e.policy_class for e in state.spec.endpoints if e.policy_class}
         )
@@ -107,8 +113,8 @@ class Share:
         if newest is None:
             changed = self._classes.pop(name, None) is not None
         else:
-            changed = self._classes.get(name) != newest.spec.policies
-            self._classes[name] = newest.spec.policies
+            changed = self._classes.get(name) != newest.spec.tiers
+            self._classes[name] = newest.spec.tiers
         if changed:
             self.dirty.classes.add(name)
 
@@ -171,6 +177,7 @@ class Share:
             group_types=types,
             class_of=self._class_of,
             pools=self.settings.pools if self.settings else (),
+            settings=self.settings.policy if self.settings else PolicySettings(),
         )
 
     def bgp_view(self) -> BgpView | None:
