@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from manx_core.policy.cluster import Cluster, Direction, NamedPort, PodKey, PolicyKey, is_endpoint, named_ports
     from manx_core.policy.compile import compile_network_policy
+    from manx_core.policy.compile_calico import calico_program_name, closed_calico_policy, compile_calico_policy
     from manx_core.policy.compiled import DEFAULT_TIER, CompiledPolicy, InvalidPolicy, program_name
     from manx_core.policy.evaluate import Decision, Flow, Groups
     from manx_core.policy.scope import GroupDef, ServiceRef, kubernetes_pods, network_set_item, pod_item
@@ -37,7 +38,10 @@ __all__ = [
     "Problem",
     "ServiceRef",
     "Verdict",
+    "calico_program_name",
     "check_network_policy",
+    "closed_calico_policy",
+    "compile_calico_policy",
     "compile_network_policy",
     "is_endpoint",
     "kubernetes_pods",
@@ -50,6 +54,7 @@ __all__ = [
 _MODULES = {
     "cluster": ("Cluster", "Direction", "NamedPort", "PodKey", "PolicyKey", "is_endpoint", "named_ports"),
     "compile": ("compile_network_policy",),
+    "compile_calico": ("calico_program_name", "closed_calico_policy", "compile_calico_policy"),
     "compiled": ("DEFAULT_TIER", "CompiledPolicy", "InvalidPolicy", "program_name"),
     "evaluate": ("Decision", "Flow", "Groups"),
     "scope": ("GroupDef", "ServiceRef", "kubernetes_pods", "network_set_item", "pod_item"),

@@ -28,8 +28,9 @@ from manx_core.policy.compiled import (
     logs_denied,
     program_name,
 )
+from manx_core.policy.ports import merge_ranges, sorted_networks
 from manx_core.policy.scope import ALL_PODS, GroupDef, kubernetes_pods
-from manx_core.policy.validate import PROTOCOLS, Network, check_network_policy, parse_network
+from manx_core.policy.validate import PROTOCOLS, check_network_policy, parse_network
 from manx_core.selectors import EVERYTHING, InvalidSelector, Selector, parse_label_selector
 
 Protocol = Literal["", "TCP", "UDP", "SCTP"]
@@ -208,12 +209,7 @@ def _selector(selector: LabelSelector | None) -> Selector:
 
 
 def _networks(texts: Iterable[str]) -> tuple[str, ...]:
-    """Canonical CIDRs, IPv4 first, each once."""
-    return tuple(str(network) for network in sorted({parse_network(text) for text in texts}, key=_network_order))
-
-
-def _network_order(network: Network) -> tuple[int, int, int]:
-    return network.version, int(network.network_address), network.prefixlen
+    return sorted_networks(map(parse_network, texts))
 
 
 def _ports(ports: tuple[NetworkPolicyPort, ...]) -> Iterator[_Ports]:
@@ -237,11 +233,5 @@ def _protocol_ports(protocol: Protocol, ports: list[NetworkPolicyPort]) -> Itera
 
 
 def _port_ranges(ports: list[NetworkPolicyPort]) -> tuple[str, ...]:
-    """Numeric ports and ranges ("endPort … inclusive"), sorted; those that overlap become one."""
-    merged: list[tuple[int, int]] = []
-    for first, last in sorted((p.port, p.end_port or p.port) for p in ports if isinstance(p.port, int)):
-        if merged and first <= merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(merged[-1][1], last))
-        else:
-            merged.append((first, last))
-    return tuple(str(first) if first == last else f"{first}-{last}" for first, last in merged)
+    """Numeric ports and ranges: "endPort … inclusive"."""
+    return merge_ranges((p.port, p.end_port or p.port) for p in ports if isinstance(p.port, int))

@@ -55,7 +55,7 @@ class CompiledPolicy:
     def sort_key(self) -> tuple[float, str, str, str]:
         """The order of evaluation in the tier: by order, then by name; what is then equal, by namespace and kind."""
         order = math.inf if self.order is None else self.order
-        return order, self.source.name, self.source.namespace, self.source.kind
+        return order, self.source.name, self.source.namespace, self.name.partition(".")[0]
 
     def program(self) -> PolicyProgramSpec:
         """The object's spec, with the epoch left 0."""

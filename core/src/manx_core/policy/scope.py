@@ -32,6 +32,8 @@ KUBERNETES = "k8s"
 SERVICE_ACCOUNT = ":serviceaccount"
 """The name of the pod's service account."""
 SERVICE_ACCOUNT_LABEL = ":serviceaccount:"
+CALICO_NAME = "projectcalico.org/name"
+"""The label that Calico gives namespaces and service accounts: their name."""
 _LONGEST_TEXT = 1000
 
 
@@ -42,11 +44,12 @@ def pod_item(
     service_account: str = "",
     service_account_labels: Labels | None = None,
 ) -> dict[str, str]:
-    """A pod's flat labels. None for labels that are not known; an unknown service account has no labels."""
+    """A pod's flat labels. None for labels that are not known; an unknown service account has none, not even a name."""
     item = {**network_set_item(namespace, namespace_labels, labels), ORCHESTRATOR: KUBERNETES}
     if service_account:
         item[SERVICE_ACCOUNT] = service_account
-    item.update(_prefixed(SERVICE_ACCOUNT_LABEL, service_account_labels))
+    if service_account_labels is not None:
+        item.update(_prefixed(SERVICE_ACCOUNT_LABEL, {**service_account_labels, CALICO_NAME: service_account}))
     return item
 
 
