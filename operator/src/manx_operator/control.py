@@ -79,6 +79,7 @@ class Control:
             r.IP_POOLS: self._kinds.pools,
             r.BGP_CONFIGURATIONS: self._kinds.bgp_configurations,
             r.BGP_PEERS: self._kinds.bgp_peers,
+            r.FELIX_CONFIGURATIONS: self._kinds.felix_configurations,
             r.INSTALLATIONS: self._kinds.installations,
         }
         bucket = TokenBucket(settings.write_rate, settings.write_burst, time.monotonic)
@@ -236,7 +237,7 @@ class Control:
             self._nodes_touched = False
             if self.pools.refresh(self.speakers, self.blocks.pools_in_use()):
                 self.blocks.touch_all()
-                self.writer.mark(Key(r.NODE_STATES, name) for name in self._node_names())
+                self.writer.mark(self._keys_of_nodes(self._node_names()))
         changes = self.model.drain()
         self.writer.mark(Key(RESOURCE_OF[kind], name) for kind, name in changes.objects)
         self.writer.mark(Key(r.NODE_STATES, name) for name in changes.nodes)
@@ -286,7 +287,7 @@ class Control:
         if key.resource == r.NODE_REPORTS:
             return KEEP
         if key.resource == r.MESH_NODES:
-            return Wanted(speaker.mesh_node(self.blocks.cidrs(key.name)))
+            return Wanted(speaker.mesh_node(self.blocks.cidrs(key.name), ipv6=self.pools.ipv6))
         return Wanted(self._node_state(key.name))
 
     def _node_state(self, name: str) -> NodeStateSpec:
@@ -296,11 +297,13 @@ class Control:
             epoch=0,
             node_uid=speaker.uid,
             ipv4=speaker.ipv4,
+            ipv6=speaker.ipv6 if self.pools.ipv6 or speaker.has_ipv6_peer else "",
             mtu=self._kinds.mtu,
             pools=self.pools.settings,
             bgp=speaker.settings,
             peers=speaker.peers,
             endpoints=self.model.endpoints(name),
+            policy=self._kinds.policy_settings(name),
             ipam_problem=self.blocks.problem(name),
         )
 

@@ -65,6 +65,7 @@ class Inputs:
         self.ip_pools: Informer[Raw] = Informer(client, r.IP_POOLS, Raw)
         self.bgp_configurations: Informer[Raw] = Informer(client, r.BGP_CONFIGURATIONS, Raw)
         self.bgp_peers: Informer[Raw] = Informer(client, r.BGP_PEERS, Raw)
+        self.felix_configurations: Informer[Raw] = Informer(client, r.FELIX_CONFIGURATIONS, Raw)
         self.installations: Informer[Raw] = Informer(client, r.INSTALLATIONS, Raw)
         self.ours: dict[r.Resource, Informer[Any]] = {kind: Informer(client, kind, OURS[kind]) for kind in OURS}
         self.blocks: Informer[IPAMBlock] = self.ours[r.IPAM_BLOCKS]
@@ -80,7 +81,13 @@ class Inputs:
         yield from (self.pods, self.namespaces, self.nodes, self.service_accounts, self.endpoint_slices)
         yield self.network_policies
         yield from self.calico.values()
-        yield from (self.ip_pools, self.bgp_configurations, self.bgp_peers, self.installations)
+        yield from (
+            self.ip_pools,
+            self.bgp_configurations,
+            self.bgp_peers,
+            self.felix_configurations,
+            self.installations,
+        )
         yield from self.ours.values()
 
     def of(self, resource: r.Resource) -> Informer[Any]:

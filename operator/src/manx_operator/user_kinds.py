@@ -1,7 +1,8 @@
 """What users declared in Calico's kinds, as far as it is valid.
 
-Owns: parsing IPPools, BGPConfigurations, BGPPeers, the Installation, Tiers and network sets, and keeping what last was
-valid of each. (Policies, whose last valid version outlives the operator, are `model.policies`' to judge.)
+Owns: parsing IPPools, BGPConfigurations, BGPPeers, FelixConfigurations, the Installation, Tiers and network sets, and
+keeping what last was valid of each. (Policies, whose last valid version outlives the operator, are `model.policies`' to
+judge.)
 Must not: tell users (the kopf handlers set conditions and post Events) or compute what follows.
 
 An object that becomes invalid stays as it last was, for as long as it is the same object (uid): what worked goes on
@@ -15,14 +16,24 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Any, Generic, TypeVar
 
-from manx_core.api import bgp_configuration, bgp_peer, installation_settings, ip_pool, network_set, tier
+from manx_core.api import (
+    bgp_configuration,
+    bgp_peer,
+    felix_configuration,
+    installation_settings,
+    ip_pool,
+    network_set,
+    tier,
+)
 from manx_core.api.bgp_configuration import BGPConfiguration, BgpGlobals, globals_of
 from manx_core.api.bgp_peer import BGPPeer, peer_of
+from manx_core.api.felix_configuration import FelixConfiguration
 from manx_core.api.fields import InvalidObject, Problem
 from manx_core.api.installation import Installation, NodeAddressAutodetection
 from manx_core.api.ip_pool import IPPool
 from manx_core.api.network_set import NetworkSet
 from manx_core.api.tier import Tier
+from manx_core.api.v1alpha1 import PolicySettings
 from manx_core.bgp.nodes import PeerRule
 from manx_core.selectors.calico import Selector, SelectorError, parse
 from manx_operator.model import NetworkSetFacts
@@ -78,6 +89,7 @@ class UserKinds:
         self.pools: LastValid[str, PoolRule] = LastValid(_pool)
         self.bgp_configurations: LastValid[str, BGPConfiguration] = LastValid(_bgp_configuration)
         self.bgp_peers: LastValid[str, PeerRule] = LastValid(_bgp_peer)
+        self.felix_configurations: LastValid[str, FelixConfiguration] = LastValid(_felix_configuration)
         self.installations: LastValid[str, Installation] = LastValid(_installation)
         self.tiers: LastValid[str, Tier] = LastValid(_tier)
         self.network_sets: LastValid[ObjectKey, NetworkSetFacts] = LastValid(_network_set)
@@ -101,10 +113,22 @@ class UserKinds:
             return None
         return installation_settings.network_of(self.installation).node_address_autodetection_v4
 
+    @property
+    def autodetection6(self) -> NodeAddressAutodetection | None:
+        if self.installation is None:
+            return None
+        return installation_settings.network_of(self.installation).node_address_autodetection_v6
+
     def bgp_globals(self, node: str) -> BgpGlobals:
         """The BGPConfigurations' settings for a node."""
         found = self.bgp_configurations.valid
         return globals_of(found.get("default"), found.get(f"{bgp_configuration.NODE_PREFIX}{node}"))
+
+    def policy_settings(self, node: str) -> PolicySettings:
+        """The FelixConfigurations' settings for a node."""
+        found = self.felix_configurations.valid
+        for_node = found.get(f"{felix_configuration.NODE_PREFIX}{node}")
+        return felix_configuration.settings_of(found.get(felix_configuration.DEFAULT_NAME), for_node)
 
     @property
     def peer_rules(self) -> list[PeerRule]:
@@ -127,6 +151,12 @@ def _bgp_peer(raw: Raw) -> PeerRule:
     found = BGPPeer.parse(raw)
     _require(bgp_peer.check(found))
     return PeerRule(peer_of(found), _selector(found.spec.node_selector))
+
+
+def _felix_configuration(raw: Raw) -> FelixConfiguration:
+    found = FelixConfiguration.parse(raw)
+    _require(felix_configuration.check(found))
+    return found
 
 
 def _installation(raw: Raw) -> Installation:
