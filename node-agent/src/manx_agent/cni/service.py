@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from manx_agent.cni.attachments import Attachments, OnFound, endpoint_of, node_end_of
 from manx_agent.cni.exclusion import Exclusion, Preempted
 from manx_agent.cni.protocol import INTERNAL, INVALID_NETNS, NOT_AVAILABLE, TRY_AGAIN, CniError, Request
+from manx_agent.cni.reservations import Reservations
 from manx_agent.cni.server import CniServer
 from manx_agent.drivers.netlink import Netlink
 from manx_agent.drivers.netlink_messages import interface_name
@@ -53,6 +54,7 @@ class CniService:
         self._ipam = ipam
         self._netlink = netlink
         self._attachments = Attachments(ipam, admission, netlink, node_state, on_change)
+        self._reservations = Reservations(ipam, node_state)
         self._exclusion = Exclusion()
         self._server = CniServer(socket, self._handle, allowed_uids=allowed_uids)
         self._added: dict[Key, float] = {}
@@ -66,6 +68,7 @@ class CniService:
         await self._ipam.open()
         self._ipam.support(self._netlink.families)
         await self._compare(tuple(self._ipam.allocations()))
+        self._in_background(self._reservations.run())
         await self._server.start()
 
     async def stop(self) -> None:
@@ -82,8 +85,9 @@ class CniService:
         return self._attachments.endpoints
 
     def notify(self) -> None:
-        """To be called when NodeState changed: a waiting ADD looks again at once."""
+        """To be called when NodeState changed: a waiting ADD looks again at once, and pods to come get addresses."""
         self._attachments.notify()
+        self._reservations.notify()
 
     def set_unready(self, reason: str) -> None:
         """What STATUS answers; "" for ready."""
@@ -92,6 +96,7 @@ class CniService:
     def set_blocks(self, blocks: Mapping[str, IPAMBlock]) -> None:
         """The whole of this node's IPAMBlocks, by name."""
         adopted = self._ipam.set_blocks(blocks)
+        self._reservations.notify()
         if adopted:
             log.warning("%d addresses were known to the API server only: the journal was lost", len(adopted))
             self._in_background(self._compare({key_of(allocation) for allocation in adopted}))
@@ -130,7 +135,7 @@ class CniService:
             self._ipam.hold(await self._netlink.addresses_behind(strangers))
         self._strangers = strangers
 
-    def _in_background(self, work: Any) -> None:
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._finished)
@@ -138,7 +143,7 @@ class CniService:
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._background.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("comparing addresses with the kernel: %s; the next resync does it again", error)
+            log.error("looking after addresses: %s", error, exc_info=error)
 
     # --- commands -----------------------------------------------------------------------------------------------------
 

@@ -33,6 +33,8 @@ class Ipam:
         self._journal = Journal(journal, self._table.records)
         self._on_change = on_change
         self._more = asyncio.Event()
+        self.waiting = 0
+        """How many `allocate` calls wait, because there is nothing to give."""
         self.damage = ""
 
     async def open(self) -> None:
@@ -63,9 +65,16 @@ class Ipam:
             if records:
                 await self._take(records, key)
                 break
-            self._more.clear()
-            await self._more.wait()
+            await self._until_more()
         return self._table.find(key)
+
+    async def _until_more(self) -> None:
+        self._more.clear()
+        self.waiting += 1
+        try:
+            await self._more.wait()
+        finally:
+            self.waiting -= 1
 
     async def reserve(self, pods: Iterable[Allocation]) -> None:
         """The same for pods that have no sandbox yet (`container_id` empty), in one write, without waiting: a pod for
