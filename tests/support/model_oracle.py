@@ -6,61 +6,70 @@ Chunk placement is left out: a group is one set of members here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from manx_core.api.core_v1 import Namespace, NetworkPolicy, Pod
-from manx_core.api.v1alpha1 import AddressGroupSpec, Endpoint, PolicyClassSpec, PolicyProgramSpec
+from manx_core.api.core_v1 import EndpointSlice, Namespace, Pod, ServiceAccount
+from manx_core.api.tier import BUILT_IN, Tier
+from manx_core.api.v1alpha1 import AddressGroupSpec, ClassTier, Endpoint, PolicyClassSpec, PolicyProgramSpec
 from manx_core.policy import (
     CompiledPolicy,
     GroupDef,
     PodKey,
-    PolicyKey,
-    compile_network_policy,
     is_endpoint,
-    item_labels,
     named_ports,
+    network_set_item,
+    pod_item,
 )
-from manx_core.policy.scope import hash20
-from manx_operator.model import PolicyModel
+from manx_core.policy.scope import NAMESPACE_KNOWN, SERVICE_ACCOUNT, hash20
+from manx_operator.model import NetworkSetFacts, PolicyId, PolicyModel
+from manx_operator.model.policies import Declared, InForce, judge
+
+ObjectKey = tuple[str, str]
 
 
 @dataclass
 class Inputs:
-    """All that was fed to a model. `in_force` is kept by whoever feeds: it depends on what was valid before."""
+    """All that was fed to a model. What is in force is kept by whoever feeds: it depends on what was valid before."""
 
     namespaces: dict[str, Namespace] = field(default_factory=dict)
+    service_accounts: dict[ObjectKey, ServiceAccount] = field(default_factory=dict)
     pods: dict[PodKey, Pod] = field(default_factory=dict)
-    policies: dict[PolicyKey, NetworkPolicy] = field(default_factory=dict)
     addresses: dict[tuple[PodKey, str], tuple[str, ...]] = field(default_factory=dict)
-    in_force: dict[PolicyKey, CompiledPolicy] = field(default_factory=dict)
-    kept: set[PolicyKey] = field(default_factory=set)
-    """Policies that are not valid, of which an older version is in force."""
+    network_sets: dict[ObjectKey, NetworkSetFacts] = field(default_factory=dict)
+    slices: dict[ObjectKey, EndpointSlice] = field(default_factory=dict)
+    tiers: dict[str, Tier] = field(default_factory=dict)
+    policies: dict[PolicyId, Declared] = field(default_factory=dict)
+    judged: dict[PolicyId, InForce] = field(default_factory=dict)
 
-    def set_policy(self, key: PolicyKey, policy: NetworkPolicy | None) -> None:
-        before = self.policies.pop(key, None)
-        if policy is None:
-            self.in_force.pop(key, None)
-            self.kept.discard(key)
+    @property
+    def in_force(self) -> list[CompiledPolicy]:
+        return [found.compiled for found in self.judged.values()]
+
+    def set_policy(self, policy: PolicyId, declared: Declared | None) -> None:
+        before = self.judged.pop(policy, None)
+        self.policies.pop(policy, None)
+        if declared is None:
             return
-        self.policies[key] = policy
-        result = compile_network_policy(policy)
-        same = before is not None and before.metadata.uid == policy.metadata.uid
-        was_valid = before is not None and isinstance(compile_network_policy(before), CompiledPolicy)
-        if isinstance(result, CompiledPolicy):
-            self.in_force[key] = result
-            self.kept.discard(key)
-        elif same and (was_valid or key in self.kept):
-            self.kept.add(key)
-        else:
-            self.in_force[key] = result.closed
-            self.kept.discard(key)
+        self.policies[policy] = declared
+        alone = judge(policy, declared, None)
+        kept = alone.problems and before is not None and before.uid == alone.uid and before.valid is not None
+        self.judged[policy] = before if kept and before is not None else alone
 
-    def forget_history(self) -> None:
-        """As after a restart: nothing is known of what was valid before."""
-        for key, policy in list(self.policies.items()):
-            self.set_policy(key, None)
-            self.set_policy(key, policy)
+    def pod_item(self, key: PodKey, pod: Pod) -> dict[str, str]:
+        space, account = self.namespaces.get(key[0]), self.service_accounts.get((key[0], pod.spec.service_account_name))
+        return pod_item(
+            key[0],
+            space.metadata.labels if space else None,
+            pod.metadata.labels,
+            pod.spec.service_account_name,
+            account.metadata.labels if account else None,
+        )
+
+    def set_item(self, key: ObjectKey) -> dict[str, str]:
+        space = self.namespaces.get(key[0])
+        return network_set_item(key[0], space.metadata.labels if space else None, self.network_sets[key].labels)
 
 
 @dataclass(frozen=True)
@@ -76,8 +85,8 @@ class Outcome:
     """Everything that a model says, groups made whole."""
 
     endpoints: dict[str, tuple[Endpoint, ...]]
-    classes: dict[str, tuple[tuple[str, ...], frozenset[str]]]
-    programs: dict[str, tuple[PolicyProgramSpec, frozenset[str]]]
+    classes: dict[str, tuple[tuple[ClassTier, ...], frozenset[str]]]
+    programs: dict[str, tuple[PolicyProgramSpec, str, frozenset[str]]]
     groups: dict[str, Group]
 
 
@@ -89,9 +98,9 @@ def outcome_of(model: PolicyModel) -> Outcome:
         assert found is not None
         assert (found.kind, found.name, found.spec.epoch) == (kind, name, 0)
         if isinstance(found.spec, PolicyClassSpec):
-            classes[name] = (found.spec.policies, found.nodes)
+            classes[name] = (found.spec.tiers, found.nodes)
         elif isinstance(found.spec, PolicyProgramSpec):
-            programs[name] = (found.spec, found.nodes)
+            programs[name] = (found.spec, found.declared, found.nodes)
         else:
             assert name == f"{found.spec.group}-{found.spec.chunk}"
             chunks.setdefault(found.spec.group, {})[found.spec.chunk] = (found.spec, found.nodes)
@@ -112,55 +121,100 @@ def _whole(parts: dict[int, tuple[AddressGroupSpec, frozenset[str]]]) -> Group:
 
 def expected(inputs: Inputs) -> Outcome:
     pods = {key: pod for key, pod in inputs.pods.items() if is_endpoint(pod)}
-    applying = {key: _applying(key, pod, inputs) for key, pod in pods.items()}
+    applying = {key: _applying(inputs.pod_item(key, pod), inputs) for key, pod in pods.items()}
     endpoints: dict[str, list[Endpoint]] = {}
-    classes: dict[str, tuple[tuple[str, ...], frozenset[str]]] = {}
+    classes: dict[str, tuple[tuple[ClassTier, ...], frozenset[str]]] = {}
     for key, pod in sorted(pods.items()):
-        name = _class_name(key, pod, inputs) if applying[key] else "open"
-        node = pod.spec.node_name
-        endpoint = Endpoint(namespace=key[0], name=key[1], uid=pod.metadata.uid, policy_class=name)
+        name, node = _class_name(key, pod, inputs), pod.spec.node_name
+        effective = _effective(name, key[0], bool(applying[key]), inputs)
+        endpoint = Endpoint(namespace=key[0], name=key[1], uid=pod.metadata.uid, policy_class=effective)
         endpoints.setdefault(node, []).append(endpoint)
         if applying[key]:
-            policies, nodes = classes.get(name, (applying[key], frozenset()))
-            assert policies == applying[key]
+            tiers = _tiers(applying[key], inputs)
+            policies, nodes = classes.get(name, (tiers, frozenset()))
+            assert policies == tiers
             classes[name] = (policies, nodes | {node})
-    programs = {}
-    for compiled in inputs.in_force.values():
-        nodes = frozenset(pod.spec.node_name for key, pod in pods.items() if compiled.name in applying[key])
-        programs[compiled.name] = (compiled.program(), nodes)
-    return Outcome(
-        {node: tuple(found) for node, found in endpoints.items()}, classes, programs, _groups(inputs, programs)
-    )
+    spans = {
+        compiled.name: frozenset(pod.spec.node_name for key, pod in pods.items() if compiled in applying[key])
+        for compiled in inputs.in_force
+    }
+    programs = {
+        found.compiled.name: (found.compiled.program(), found.declared(), spans[found.compiled.name])
+        for found in inputs.judged.values()
+    }
+    return Outcome({node: tuple(found) for node, found in endpoints.items()}, classes, programs, _groups(inputs, spans))
 
 
-def _applying(key: PodKey, pod: Pod, inputs: Inputs) -> tuple[str, ...]:
-    labels = item_labels(key[0], None, pod.metadata.labels)
-    return tuple(sorted(p.name for p in inputs.in_force.values() if p.applies_to.flat().matches(labels)))
+def _applying(item: dict[str, str], inputs: Inputs) -> list[CompiledPolicy]:
+    return [compiled for compiled in inputs.in_force if compiled.applies_to.matches(item)]
+
+
+def _effective(name: str, namespace: str, applies: bool, inputs: Inputs) -> str:
+    asked = any(NAMESPACE_KNOWN in compiled.applies_to.reads for compiled in inputs.in_force)
+    if asked and namespace not in inputs.namespaces:
+        return ""
+    return name if applies else "open"
 
 
 def _class_name(key: PodKey, pod: Pod, inputs: Inputs) -> str:
-    selectors = [p.applies_to.pod_selector for (ns, _), p in inputs.in_force.items() if ns == key[0]]
-    read = {label for selector in selectors for label in selector.reads}
-    return "pc-" + hash20((key[0], sorted((k, v) for k, v in pod.metadata.labels.items() if k in read)))
+    concerned = [compiled for compiled in inputs.in_force if compiled.namespace in ("", key[0])]
+    read = {label for compiled in concerned for label in compiled.applies_to.reads}
+    pairs = [(label, value) for label, value in pod.metadata.labels.items() if label in read]
+    if any(label.startswith(SERVICE_ACCOUNT) for label in read):
+        pairs.append((SERVICE_ACCOUNT, pod.spec.service_account_name))
+    return "pc-" + hash20((key[0], sorted(pairs)))
 
 
-def _groups(inputs: Inputs, programs: dict[str, tuple[PolicyProgramSpec, frozenset[str]]]) -> dict[str, Group]:
+def _tiers(applying: list[CompiledPolicy], inputs: Inputs) -> tuple[ClassTier, ...]:
+    known = dict(BUILT_IN)
+    for name, tier in inputs.tiers.items():
+        known[name] = (math.inf if tier.spec.order is None else tier.spec.order, tier.default_action)
+    names = {compiled.tier for compiled in applying}
+    ordered = sorted(names & known.keys(), key=lambda name: (known[name][0], name)) + sorted(names - known.keys())
+    return tuple(
+        ClassTier(
+            name=name,
+            policies=tuple(c.name for c in sorted(applying, key=lambda c: c.sort_key) if c.tier == name),
+            default_action=known[name][1] if name in known else "Deny",
+        )
+        for name in ordered
+    )
+
+
+def _groups(inputs: Inputs, spans: dict[str, frozenset[str]]) -> dict[str, Group]:
     definitions: dict[str, GroupDef] = {}
-    spans: dict[str, frozenset[str]] = {}
-    for compiled in inputs.in_force.values():
+    needed: dict[str, frozenset[str]] = {}
+    for compiled in inputs.in_force:
         for group in compiled.groups:
             definitions[group.id] = group
-            spans[group.id] = spans.get(group.id, frozenset()) | programs[compiled.name][1]
+            needed[group.id] = needed.get(group.id, frozenset()) | spans[compiled.name]
     return {
-        group_id: Group(frozenset(_members(group, inputs)), group.type, group.selector, spans[group_id])
+        group_id: Group(frozenset(_members(group, inputs)), group.type, group.selector, needed[group_id])
         for group_id, group in definitions.items()
-        if spans[group_id]
+        if needed[group_id]
     }
 
 
 def _members(group: GroupDef, inputs: Inputs) -> Iterable[str]:
+    if group.service is not None:
+        yield from _of_service(group, inputs)
+        return
     for key, pod in inputs.pods.items():
-        known = inputs.namespaces.get(key[0])
-        labels = item_labels(key[0], known.metadata.labels if known else None, pod.metadata.labels)
-        if is_endpoint(pod) and group.scope.flat().matches(labels):
+        if is_endpoint(pod) and group.selects.matches(inputs.pod_item(key, pod)):
             yield from group.members_of(inputs.addresses.get((key, pod.metadata.uid), ()), named_ports(pod))
+    for own, found in inputs.network_sets.items():
+        if not group.port and group.selects.matches(inputs.set_item(own)):
+            yield from found.nets
+
+
+def _of_service(group: GroupDef, inputs: Inputs) -> Iterable[str]:
+    assert group.service is not None
+    for (namespace, _), found in inputs.slices.items():
+        if (namespace, found.metadata.labels.get("kubernetes.io/service-name")) != group.service[:2]:
+            continue
+        addresses = [text for endpoint in found.endpoints for text in endpoint.addresses]
+        if not group.service.with_ports:
+            yield from addresses
+            continue
+        for port in found.ports:
+            yield from (f"{text},{port.protocol.lower()}:{port.port}" for text in addresses if port.port is not None)

@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manx_core.api.core_v1 import NetworkPolicy, ObjectMeta
-from manx_core.api.v1alpha1 import AddressGroup, AddressGroupSpec, PolicyClass, PolicyClassSpec, PolicyProgram
-from manx_operator.model import DesiredObject, Key, PolicyModel, chunks
+from manx_core.api.v1alpha1 import AddressGroup, AddressGroupSpec, PolicyClass, PolicyClassSpec, StoredProgram
+from manx_operator.model import DesiredObject, Key, PolicyId, PolicyModel, chunks
+from manx_operator.model.policies import Declared
+from model_cases import (
+    ACCOUNTS,
+    SETS,
+    SLICES,
+    TIERS_DECLARED,
+    account,
+    accounted_pod,
+    calico_spec,
+    network_sets,
+    slices,
+    tier,
+    tier_specs,
+)
 from model_oracle import Inputs, expected, outcome_of
 from policy_cases import (
     NAMESPACES,
@@ -24,7 +40,6 @@ from policy_cases import (
     namespace,
     peer,
     pod,
-    pod_strategy,
     policy,
     port,
     select,
@@ -33,6 +48,8 @@ from policy_cases import (
 
 PODS = [(ns, name) for ns in NAMESPACES for name in POD_NAMES]
 POLICIES = [(ns, f"p{number}") for ns in NAMESPACES for number in range(2)]
+CALICO = [PolicyId("np", ns, "p0") for ns in NAMESPACES] + [PolicyId("gnp", "", f"p{number}") for number in range(2)]
+ACCOUNT_KEYS = [(ns, name) for ns in NAMESPACES for name in ACCOUNTS]
 
 
 class Harness:
@@ -79,7 +96,7 @@ class Harness:
 
     def set_pod(self, draw: st.DrawFn) -> None:
         key = draw(st.sampled_from(PODS))
-        self.inputs.pods[key] = draw(pod_strategy(*key))
+        self.inputs.pods[key] = draw(accounted_pod(*key))
         self.model.set_pod(key, self.inputs.pods[key])
 
     def remove_pod(self, draw: st.DrawFn) -> None:
@@ -116,25 +133,80 @@ class Harness:
         self._set_policy(NetworkPolicy(metadata=meta, spec=draw(any_spec_strategy)))
 
     def _set_policy(self, declared: NetworkPolicy) -> None:
-        key = (declared.metadata.namespace, declared.metadata.name)
-        self.inputs.set_policy(key, declared)
-        self.model.set_policy(key, declared)
+        self._declare(PolicyId("knp", declared.metadata.namespace, declared.metadata.name), declared)
+
+    def _declare(self, policy: PolicyId, declared: Declared | None) -> None:
+        self.inputs.set_policy(policy, declared)
+        self.model.set_policy(policy, declared)
 
     def remove_policy(self, draw: st.DrawFn) -> None:
-        self._remove_policy(draw(st.sampled_from(POLICIES)))
+        self._declare(PolicyId("knp", *draw(st.sampled_from(POLICIES))), None)
 
-    def _remove_policy(self, key: tuple[str, str]) -> None:
-        self.inputs.set_policy(key, None)
-        self.model.set_policy(key, None)
+    def set_calico_policy(self, draw: st.DrawFn) -> None:
+        policy, uid = draw(st.sampled_from(CALICO)), draw(st.sampled_from(("u1", "u1", "u2")))
+        meta = {"name": policy.name, "uid": uid} | ({"namespace": policy.namespace} if policy.namespace else {})
+        spec = draw(calico_spec(cluster_wide=policy.kind == "gnp"))
+        self._declare(policy, {"metadata": meta, "spec": spec})
+
+    def remove_calico_policy(self, draw: st.DrawFn) -> None:
+        self._declare(draw(st.sampled_from(CALICO)), None)
+
+    def set_tier(self, draw: st.DrawFn) -> None:
+        name = draw(st.sampled_from(TIERS_DECLARED))
+        self.inputs.tiers[name] = tier(name, **draw(tier_specs))
+        self.model.set_tier(name, self.inputs.tiers[name])
+
+    def remove_tier(self, draw: st.DrawFn) -> None:
+        self._remove_tier(draw(st.sampled_from(TIERS_DECLARED)))
+
+    def _remove_tier(self, name: str) -> None:
+        self.inputs.tiers.pop(name, None)
+        self.model.set_tier(name, None)
+
+    def set_network_set(self, draw: st.DrawFn) -> None:
+        key = draw(st.sampled_from(SETS))
+        self.inputs.network_sets[key] = draw(network_sets)
+        self.model.set_network_set(key, self.inputs.network_sets[key])
+
+    def remove_network_set(self, draw: st.DrawFn) -> None:
+        self._remove_network_set(draw(st.sampled_from(SETS)))
+
+    def _remove_network_set(self, key: tuple[str, str]) -> None:
+        self.inputs.network_sets.pop(key, None)
+        self.model.set_network_set(key, None)
+
+    def set_service_account(self, draw: st.DrawFn) -> None:
+        key = draw(st.sampled_from(ACCOUNT_KEYS))
+        self.inputs.service_accounts[key] = account(key, draw(labels_strategy))
+        self.model.set_service_account(key, self.inputs.service_accounts[key])
+
+    def remove_service_account(self, draw: st.DrawFn) -> None:
+        self._remove_service_account(draw(st.sampled_from(ACCOUNT_KEYS)))
+
+    def _remove_service_account(self, key: tuple[str, str]) -> None:
+        self.inputs.service_accounts.pop(key, None)
+        self.model.set_service_account(key, None)
+
+    def set_slice(self, draw: st.DrawFn) -> None:
+        key = draw(st.sampled_from(SLICES))
+        self.inputs.slices[key] = draw(slices(key))
+        self.model.set_endpoint_slice(key, self.inputs.slices[key])
+
+    def remove_slice(self, draw: st.DrawFn) -> None:
+        self._remove_slice(draw(st.sampled_from(SLICES)))
+
+    def _remove_slice(self, key: tuple[str, str]) -> None:
+        self.inputs.slices.pop(key, None)
+        self.model.set_endpoint_slice(key, None)
 
     def restart(self, draw: st.DrawFn) -> None:
-        """Another operator takes over from the objects that exist: it finds nothing to write."""
+        """Another operator takes over from the objects that exist: it finds nothing to write, not even where a policy
+        is in force as it last was valid."""
         self.drain()
-        before, lost = dict(self.objects), bool(self.inputs.kept)
+        before = dict(self.objects)
         self.model = PolicyModel()
         self.model.adopt(as_object(found) for found in before.values())
         self.model.adopt([leftover()])
-        self.inputs.forget_history()
         feeds = feeds_of(self.inputs, self.model)
         random.Random(draw(st.integers(0, 9))).shuffle(feeds)
         for feed in feeds:
@@ -143,7 +215,7 @@ class Harness:
         assert changes.objects >= {*before, *self.model.all_keys(), ("PolicyClass", "pc-leftover")}
         assert changes.nodes == self.model.nodes()
         self.objects = {key: found for key in changes.objects if (found := self.model.desired(*key))}
-        assert lost or self.objects == before
+        assert self.objects == before
         self.endpoints = {node: self.model.endpoints(node) for node in changes.nodes}
         self.drain()
 
@@ -151,8 +223,17 @@ class Harness:
         for name in NAMESPACES:
             self._remove_namespace(name)
         self.drain()
-        for key in POLICIES:
-            self._remove_policy(key)
+        for declared in [*(PolicyId("knp", *key) for key in POLICIES), *CALICO]:
+            self._declare(declared, None)
+        self.drain()
+        for name in TIERS_DECLARED:
+            self._remove_tier(name)
+        for key in SETS:
+            self._remove_network_set(key)
+        for key in SLICES:
+            self._remove_slice(key)
+        for key in ACCOUNT_KEYS:
+            self._remove_service_account(key)
         self.drain()
         for key in PODS:
             self._remove_pod(key)
@@ -164,13 +245,13 @@ class Harness:
         assert not leftovers(self.model)
 
 
-def as_object(found: DesiredObject) -> PolicyClass | PolicyProgram | AddressGroup:
+def as_object(found: DesiredObject) -> PolicyClass | StoredProgram | AddressGroup:
     meta = ObjectMeta(name=found.name)
     if isinstance(found.spec, AddressGroupSpec):
         return AddressGroup(metadata=meta, spec=found.spec)
     if isinstance(found.spec, PolicyClassSpec):
         return PolicyClass(metadata=meta, spec=found.spec)
-    return PolicyProgram(metadata=meta, spec=found.spec)
+    return StoredProgram(metadata=meta, spec=found.spec, declared=found.declared)
 
 
 def leftover() -> PolicyClass:
@@ -179,21 +260,30 @@ def leftover() -> PolicyClass:
 
 def feeds_of(inputs: Inputs, model: PolicyModel) -> list[Callable[[], None]]:
     """Every input, as a call that feeds it."""
-    feeds: list[Callable[[], None]] = []
-    feeds += [lambda n=name, o=found: model.set_namespace(n, o) for name, found in inputs.namespaces.items()]  # type: ignore[misc]
-    feeds += [lambda k=key, o=found: model.set_pod(k, o) for key, found in inputs.pods.items()]  # type: ignore[misc]
-    feeds += [lambda k=key, o=found: model.set_policy(k, o) for key, found in inputs.policies.items()]  # type: ignore[misc]
-    feeds += [
-        lambda k=key, u=uid, a=held: model.set_addresses(k, u, a)  # type: ignore[misc]
-        for (key, uid), held in inputs.addresses.items()
+    doors: list[tuple[Callable[..., None], Mapping[Any, Any]]] = [
+        (model.set_namespace, inputs.namespaces),
+        (model.set_service_account, inputs.service_accounts),
+        (model.set_pod, inputs.pods),
+        (model.set_network_set, inputs.network_sets),
+        (model.set_endpoint_slice, inputs.slices),
+        (model.set_tier, inputs.tiers),
+        (model.set_policy, inputs.policies),
     ]
+    feeds: list[Callable[[], None]] = [partial(door, key, found) for door, all_ in doors for key, found in all_.items()]
+    feeds += [partial(model.set_addresses, key, uid, held) for (key, uid), held in inputs.addresses.items()]
     return feeds
+
+
+BUILT_IN_THERE = ("_known",)
+"""The built-in tiers."""
 
 
 def leftovers(owner: object, path: str = "model") -> list[str]:
     """The containers anywhere in the model's tables that are not empty."""
     found = []
     for name, value in vars(owner).items():
+        if name in BUILT_IN_THERE:
+            continue
         if type(value).__module__.startswith("manx_") and hasattr(value, "__dict__"):
             found += leftovers(value, f"{path}.{name}")
         elif isinstance(value, (dict, set)) and value:
@@ -202,7 +292,7 @@ def leftovers(owner: object, path: str = "model") -> list[str]:
 
 
 STEPS = [name for name in vars(Harness) if name.startswith(("set_", "remove_", "restart"))]
-WEIGHTED = ["set_pod", "set_pod", "set_policy", "set_policy", "set_addresses", "set_addresses", *STEPS]
+WEIGHTED = ["set_pod", "set_pod", "set_policy", "set_addresses", "set_addresses", *["set_calico_policy"] * 3, *STEPS]
 
 
 @settings(max_examples=250, deadline=None)

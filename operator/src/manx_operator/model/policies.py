@@ -16,12 +16,18 @@ from typing import Any
 
 import msgspec
 
-from manx_core import policy as core
 from manx_core.api.calico_policy import GlobalNetworkPolicy
 from manx_core.api.calico_policy import NetworkPolicy as CalicoNetworkPolicy
 from manx_core.api.core_v1 import NetworkPolicy, ObjectMeta
 from manx_core.api.fields import InvalidObject
-from manx_core.policy import CompiledPolicy, InvalidPolicy, Problem, compile_network_policy
+from manx_core.policy import (
+    CompiledPolicy,
+    InvalidPolicy,
+    Problem,
+    closed_calico_policy,
+    compile_calico_policy,
+    compile_network_policy,
+)
 from manx_operator.model.types import PolicyId
 
 Raw = Mapping[str, Any]
@@ -77,19 +83,17 @@ def _compile(policy: PolicyId, declared: Declared) -> Result:
         return compile_network_policy(declared)
     model = _CALICO[policy.kind]
     try:
-        return core.compile_calico_policy(model.parse(declared))
+        return compile_calico_policy(model.parse(declared))
     except InvalidObject as error:
         problems = tuple(Problem(problem.field, problem.message) for problem in error.problems)
         return InvalidPolicy(problems, _closed(policy, declared))
 
 
 def _closed(policy: PolicyId, declared: Raw) -> CompiledPolicy:
-    """The policy's isolation without its rules; what cannot be read of where it applies counts as if it was absent,
-    which is the widest reading."""
+    """The policy without its rules; what cannot be read of where it applies counts as if it was absent, which is the
+    widest reading."""
     model = _CALICO[policy.kind]
-    spec = _readable(model.parse, _skeleton(declared))
-    result = core.compile_calico_policy(model.parse(spec))
-    return result if isinstance(result, CompiledPolicy) else result.closed
+    return closed_calico_policy(model.parse(_readable(model.parse, _skeleton(declared))))
 
 
 def _skeleton(declared: Raw) -> dict[str, Any]:

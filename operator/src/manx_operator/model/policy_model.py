@@ -115,8 +115,7 @@ class PolicyModel:
         if self._sets.get(key) == found:
             return
         if found is None:
-            del self._sets[key], self._sets_of[key[0]][key]
-            self._groups.remove_item(_item_of(key))
+            self._remove_network_set(key)
             return
         self._sets[key] = found
         self._sets_of.setdefault(key[0], {})[key] = None
@@ -191,6 +190,12 @@ class PolicyModel:
         return found.problems if found else ()
 
     # --- between the tables
+
+    def _remove_network_set(self, key: ObjectKey) -> None:
+        del self._sets[key], self._sets_of[key[0]][key]
+        if not self._sets_of[key[0]]:
+            del self._sets_of[key[0]]
+        self._groups.remove_item(_item_of(key))
 
     def _regroup(self, pod: PodKey) -> None:
         facts = self._endpoints.facts(pod)
