@@ -1,4 +1,4 @@
-"""Owns what probes over protocols without sockets look like: SCTP, UDPLite, ICMP, ICMPv6, and one that is none of these;
+"""Owns what probes over protocols without sockets look like: SCTP, UDPLite, ICMP, ICMPv6, and 253, which is nobody's;
 asking, answering, and telling an answer.
 
 It must not send anything. Whoever asks chooses a token: a source port, or an identifier, which the answer carries back.
