@@ -61,23 +61,30 @@ class InstallationIPPool(ApiModel):
         ),
         rule(
             f"!isCIDR(self.cidr) || {_SIZE} >= cidr(self.cidr).prefixLength()",
-            "(26 for IPv4 where it is not given) must not be smaller than the cidr's prefix length: the pool would not"
-            " hold one block",
+            "(26, or 122 for IPv6, where it is not given) must not be smaller than the cidr's prefix length: the pool"
+            " would not hold one block",
             "blockSize",
+        ),
+        rule(
+            f"!isCIDR(self.cidr) || {_FAMILY} || !has(self.encapsulation) || !self.encapsulation.startsWith('IPIP')",
+            "must be None or VXLANCrossSubnet for an IPv6 pool",
+            "encapsulation",
         ),
     )
 
     name: Annotated[StrictStr, Field(max_length=253)] = ""
-    """The IPPool's name. Default: default-ipv4-ippool for the first IPv4 pool, else made from the cidr."""
+    """The IPPool's name. Default: default-ipv4-ippool for the first IPv4 pool, default-ipv6-ippool for the first IPv6
+    pool, else made from the cidr."""
     cidr: Cidr
-    """The range, as a CIDR such as 10.244.0.0/16."""
+    """The range, as a CIDR such as 10.244.0.0/16 or fd00:10:244::/56."""
     block_size: Annotated[StrictInt, Field(ge=20, le=128)] | None = None
-    """Prefix length of the blocks that nodes get: 20 to 32 for IPv4. Default: 26."""
+    """Prefix length of the blocks that nodes get: 20 to 32 for IPv4, 116 to 128 for IPv6. Default: 26, or 122."""
     encapsulation: Encapsulation | None = None
-    """None; IPIPCrossSubnet and VXLANCrossSubnet, for which all nodes must so far share a subnet; IPIP and VXLAN are
-    not supported yet. Default: None."""
+    """None; IPIPCrossSubnet (IPv4 only) and VXLANCrossSubnet, for which all nodes must so far share a subnet; IPIP and
+    VXLAN are not supported yet. Default: None."""
     nat_outgoing: Switch | None = None
-    """Masquerade what pods of this pool send to addresses outside all pools. Default: Enabled."""
+    """Masquerade what pods of this pool send to addresses outside all pools. Default: Enabled for IPv4, Disabled for
+    IPv6."""
     node_selector: Selector = ""
     """The nodes that get blocks of this pool, by their labels, as "rack == 'a'". Default: all()."""
     allowed_uses: tuple[Literal["Workload", "Tunnel", "LoadBalancer"], ...] = ()
@@ -124,13 +131,14 @@ class CalicoNetwork(ApiModel):
     bgp: Switch | None = None
     """Whether nodes speak BGP. Without it, nodes do not learn each other's blocks. Default: Enabled."""
     ip_pools: Annotated[tuple[InstallationIPPool, ...], Field(max_length=MAX_POOLS)] | None = None
-    """IPPools to make. Absent: one of 192.168.0.0/16. An empty list: none."""
+    """IPPools to make, of IPv4, IPv6 or both: pods get an address of each. Absent: one of 192.168.0.0/16. An empty
+    list: none."""
     mtu: Annotated[StrictInt, Field(ge=0, le=65535)] | None = None
     """MTU of pods' interfaces, in bytes. Default, and 0: that of the node's underlay interface."""
     node_address_autodetection_v4: NodeAddressAutodetection | None = None
     """How to find a node's IPv4 address."""
-    node_address_autodetection_v6: Annotated[AnyObject | None, NoEffect] = None
-    """How to find a node's IPv6 address."""
+    node_address_autodetection_v6: NodeAddressAutodetection | None = None
+    """How to find a node's IPv6 address. Nodes take part in IPv6 where there is an IPv6 pool."""
     host_ports: Switch | None = None
     """Whether pods' hostPorts are served. Default: Enabled."""
     multi_interface_mode: Annotated[Literal["None", "Multus"] | None, NoEffect] = None

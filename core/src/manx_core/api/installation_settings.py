@@ -12,9 +12,11 @@ from collections.abc import Iterator
 
 from manx_core.api.fields import Problem
 from manx_core.api.installation import NAME, CalicoNetwork, Cni, Installation, InstallationIPPool
-from manx_core.api.ip_pool import BLOCK_SIZES, DEFAULT_BLOCK_SIZE
+from manx_core.api.ip_pool import BLOCK_SIZES, DEFAULT_BLOCK_SIZE, unusable
 
-DEFAULT_POOL_NAME = "default-ipv4-ippool"
+DEFAULT_POOL_NAMES = {4: "default-ipv4-ippool", 6: "default-ipv6-ippool"}
+NAT_OUTGOING = {4: True, 6: False}
+"""Whether pools masquerade where the Installation does not say."""
 DEFAULT_POOL_CIDR = "192.168.0.0/16"
 
 
@@ -43,12 +45,29 @@ def pools_wanted(installation: Installation) -> tuple[tuple[str, InstallationIPP
     pools = network_of(installation).ip_pools
     if pools is None:
         pools = (InstallationIPPool(cidr=DEFAULT_POOL_CIDR),)
-    named, default_taken = [], any(pool.name == DEFAULT_POOL_NAME for pool in pools)
+    taken = {pool.name for pool in pools}
+    named = []
     for pool in pools:
-        is_default = not default_taken and not pool.name and ipaddress.ip_network(pool.cidr).version == 4
-        default_taken |= is_default
-        named.append((DEFAULT_POOL_NAME if is_default else pool.name or re.sub(r"[.:/]+", "-", pool.cidr), pool))
+        default = DEFAULT_POOL_NAMES[version_of(pool)]
+        name = pool.name or (default if default not in taken else re.sub(r"[.:/]+", "-", pool.cidr))
+        taken.add(name)
+        named.append((name, pool))
     return tuple(named)
+
+
+def version_of(pool: InstallationIPPool) -> int:
+    """4 or 6."""
+    return ipaddress.ip_network(pool.cidr).version
+
+
+def nat_outgoing(pool: InstallationIPPool) -> bool:
+    """Whether what leaves the pools is masqueraded."""
+    return NAT_OUTGOING[version_of(pool)] if pool.nat_outgoing is None else pool.nat_outgoing == "Enabled"
+
+
+def block_size(pool: InstallationIPPool) -> int:
+    """Prefix length of its blocks."""
+    return pool.block_size if pool.block_size is not None else DEFAULT_BLOCK_SIZE[version_of(pool)]
 
 
 def check(installation: Installation) -> tuple[Problem, ...]:
@@ -87,13 +106,16 @@ def _check_cni(cni: Cni) -> Iterator[Problem]:
 def _check_pool(path: str, pool: InstallationIPPool) -> Iterator[Problem]:
     cidr = ipaddress.ip_network(pool.cidr)
     low, high = BLOCK_SIZES[cidr.version]
-    size = pool.block_size if pool.block_size is not None else DEFAULT_BLOCK_SIZE[cidr.version]
-    if cidr.version == 6:
-        yield Problem(f"{path}.cidr", f"{cidr}: IPv6 is not supported yet; must be an IPv4 CIDR")
+    size = block_size(pool)
+    if bad := unusable(cidr):
+        yield Problem(f"{path}.cidr", bad)
     elif not max(low, cidr.prefixlen) <= size <= high:
         allowed = f"{max(low, cidr.prefixlen)} to {high}"
         yield Problem(f"{path}.blockSize", f"{size} is not allowed for {cidr}; must be {allowed}")
-    if pool.encapsulation in ("IPIP", "VXLAN"):
+    if cidr.version == 6 and pool.encapsulation in ("IPIP", "IPIPCrossSubnet"):
+        found = f"{pool.encapsulation} is not allowed for an IPv6 pool; must be None or VXLANCrossSubnet"
+        yield Problem(f"{path}.encapsulation", found)
+    elif pool.encapsulation in ("IPIP", "VXLAN"):
         allowed = "None, IPIPCrossSubnet or VXLANCrossSubnet"
         yield Problem(f"{path}.encapsulation", f"{pool.encapsulation} is not supported yet; must be {allowed}")
     if pool.assignment_mode == "Manual":

@@ -40,7 +40,8 @@ class IPPoolSpec(ApiModel):
     """A range of addresses, and how it is used."""
 
     cidr: Cidr
-    """The range, as a CIDR such as 10.244.0.0/16. It cannot be changed; make another pool instead."""
+    """The range, as a CIDR such as 10.244.0.0/16 or fd00:10:244::/56. It cannot be changed; make another pool
+    instead."""
     block_size: Annotated[StrictInt, Field(ge=20, le=128)] | None = None
     """Prefix length of the blocks that nodes get: 20 to 32 for IPv4, 116 to 128 for IPv6, and not smaller than the
     cidr's. It cannot be changed. Default: 26, or 122."""
@@ -53,8 +54,8 @@ class IPPoolSpec(ApiModel):
     namespace_selector: Annotated[Selector, NoEffect] = ""
     """The namespaces whose pods get addresses of this pool."""
     ipip_mode: TunnelMode | None = None
-    """IPIP: Never; CrossSubnet, for which all nodes must so far share a subnet; Always is not supported yet. Default:
-    Never."""
+    """IPIP: Never; CrossSubnet, for which all nodes must so far share a subnet; Always is not supported yet. Only Never
+    for IPv6. Default: Never."""
     vxlan_mode: TunnelMode | None = None
     """VXLAN: Never; CrossSubnet, for which all nodes must so far share a subnet; Always is not supported yet. Default:
     Never."""
@@ -91,9 +92,14 @@ IPPoolSpec.RULES = (
     ),
     rule(
         f"!isCIDR(self.cidr) || {_SIZE} >= cidr(self.cidr).prefixLength()",
-        "(26 for IPv4 where it is not given) must not be smaller than the cidr's prefix length: the pool would not hold"
-        " one block",
+        "(26, or 122 for IPv6, where it is not given) must not be smaller than the cidr's prefix length: the pool would"
+        " not hold one block",
         "blockSize",
+    ),
+    rule(
+        f"!isCIDR(self.cidr) || {_V4} || !has(self.ipipMode) || self.ipipMode == 'Never'",
+        "must be Never for an IPv6 pool; there, vxlanMode may be used",
+        "ipipMode",
     ),
     rule(
         "!has(self.ipipMode) || self.ipipMode == 'Never' || !has(self.vxlanMode) || self.vxlanMode == 'Never'",
@@ -171,8 +177,8 @@ def check(pool: IPPool) -> tuple[Problem, ...]:
 def _check_range(pool: IPPool) -> list[Problem]:
     wanted = pool_of(pool)
     low, high = BLOCK_SIZES[wanted.cidr.version]
-    if wanted.cidr.version == 6:
-        return [Problem("spec.cidr", f"{wanted.cidr}: IPv6 is not supported yet; must be an IPv4 CIDR")]
+    if bad := unusable(wanted.cidr):
+        return [Problem("spec.cidr", bad)]
     if not low <= wanted.block_size <= high:
         return [Problem("spec.blockSize", f"{wanted.block_size} is not allowed; must be {low} to {high}")]
     if wanted.block_size < wanted.cidr.prefixlen:
@@ -181,11 +187,25 @@ def _check_range(pool: IPPool) -> list[Problem]:
     return []
 
 
+_NOT_FOR_PODS = ("::/8", "fe80::/10", "ff00::/8")
+"""Reserved, link-local, multicast (RFC 4291, 2.4)."""
+
+
+def unusable(cidr: Network) -> str:
+    """Why pods cannot have addresses of this range; empty if they can."""
+    for reserved in map(ipaddress.ip_network, _NOT_FOR_PODS):
+        if reserved.version == cidr.version and reserved.overlaps(cidr):
+            return f"{cidr} is not allowed; must be a range of global or unique local addresses, clear of {reserved}"
+    return ""
+
+
 def _check_support(pool: IPPool) -> list[Problem]:
     spec, found = pool.spec, []
     for field, mode in (("spec.ipipMode", spec.ipip_mode), ("spec.vxlanMode", spec.vxlan_mode)):
         if mode == "Always":
             found.append(Problem(field, "Always is not supported yet; must be Never or CrossSubnet"))
+    if spec.ipip_mode not in (None, "Never") and pool_of(pool).cidr.version == 6:
+        found = [Problem("spec.ipipMode", "must be Never for an IPv6 pool; there, vxlanMode may be used")]
     if {spec.ipip_mode, spec.vxlan_mode} <= {"Always", "CrossSubnet"}:
         found.append(Problem("spec.vxlanMode", "must be Never where spec.ipipMode is not"))
     if spec.assignment_mode == "Manual":

@@ -6,7 +6,7 @@ Must not: compute it.
 
 from __future__ import annotations
 
-from pydantic import StrictInt
+from pydantic import StrictInt, StrictStr
 
 from manx_core.api.fields import ApiModel, ConditionsStatus
 from manx_core.api.kind import Column
@@ -19,6 +19,10 @@ class PolicyNodes(ApiModel):
     """Nodes with a pod that the policy applies to."""
     in_force: StrictInt = 0
     """Those of them in whose kernel the present generation is."""
+    program_generation: StrictInt = 0
+    """The metadata.generation of the PolicyProgram that these counts are about."""
+    program_version: StrictStr = ""
+    """The resourceVersion by which agents were told of that generation."""
 
 
 class PolicyStatus(ConditionsStatus):

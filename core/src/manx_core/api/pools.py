@@ -78,7 +78,7 @@ def overlap(one: Network, other: Network) -> bool:
 def one_subnet(pool: Pool, subnets: Collection[Network]) -> tuple[Problem, ...]:
     """For a CrossSubnet pool, what stands against it where nodes are in several subnets: encapsulating is not supported
     yet."""
-    distinct = sorted(map(str, set(subnets)))
+    distinct = sorted(str(net) for net in set(subnets) if net.version == pool.cidr.version)
     if pool.encapsulation not in CROSS_SUBNET or len(distinct) <= 1:
         return ()
     mode = "spec.ipipMode" if pool.encapsulation.startswith("IPIP") else "spec.vxlanMode"

@@ -251,6 +251,10 @@ class PolicyNodes(KubeStruct, frozen=True, gc=False):
     """Nodes with a pod that the policy applies to."""
     in_force: int = 0
     """Those of them in whose kernel the program is as it stands here."""
+    program_generation: int = 0
+    """The PolicyProgram's metadata.generation that these counts are about."""
+    program_version: str = ""
+    """The resourceVersion by which agents were told of that generation."""
 
 
 class PolicyProgramStatus(KubeStruct, frozen=True, gc=False):

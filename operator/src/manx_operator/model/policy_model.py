@@ -180,6 +180,10 @@ class PolicyModel:
         """The node's endpoints, sorted by namespace and name; none for a node that is not known."""
         return self._endpoints.endpoints(node)
 
+    def nodes_of(self, program: str) -> frozenset[str]:
+        """The nodes with a pod that the program's policy applies to."""
+        return self._programs.nodes(program)
+
     def nodes(self) -> frozenset[str]:
         """The nodes that have endpoints."""
         return self._endpoints.nodes()

@@ -81,6 +81,11 @@ class ProgramTable:
         spec = found.compiled.program()
         return DesiredObject("PolicyProgram", name, spec, frozenset(found.span), found.declared())
 
+    def nodes(self, name: str) -> frozenset[str]:
+        """The nodes that need the program now; none where there is no such program."""
+        found = self._programs.get(name)
+        return frozenset(found.span) if found is not None else frozenset()
+
     def keys(self) -> set[Key]:
         return {("PolicyProgram", name) for name in self._programs}
 
