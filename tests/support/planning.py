@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network
+from ipaddress import ip_network
 from typing import Any
 
 import msgspec
@@ -31,7 +31,7 @@ class Cache:
 
 
 def pool_rule(name: str, cidr: str, length: int = 30, selector: str = "", **fields: Any) -> PoolRule:
-    return PoolRule(Pool(name, IPv4Network(cidr), length, **fields), parse(selector))
+    return PoolRule(Pool(name, ip_network(cidr), length, **fields), parse(selector))
 
 
 class Planning:
@@ -111,7 +111,7 @@ class Planning:
         """`freed`: sequences."""
         block = self.informer.get(name)
         assert block is not None
-        network = IPv4Network(block.spec.cidr)
+        network = ip_network(block.spec.cidr)
         status = IPAMBlockStatus(
             allocations=tuple(
                 Allocation(

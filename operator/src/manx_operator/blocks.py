@@ -1,5 +1,7 @@
 """Which node has which blocks: enough for its pods, and some more, as long as the pools last.
 
+A pod gets one address of each family that its node has pools of, so each family is planned by itself.
+
 Owns: planning IPAMBlocks' specs. Must not: write them, or give out single addresses (agents do, in their status).
 
 A block that is not there yet is planned, and counts from then on; whether it can be had shows when it is created: its
@@ -15,14 +17,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 
 import msgspec
 
 from manx_core.api.core_v1 import Node
 from manx_core.api.v1alpha1 import IPAMBlock, IPAMBlockSpec
 from manx_core.ipam import need
-from manx_core.ipam.blocks import Pool, Taken, block_name, network, size
+from manx_core.ipam.blocks import Network, Pool, Taken, block_name, cidr_of, network, size, version
 from manx_kube.resources import IPAM_BLOCKS
 from manx_operator.decide import Wanted
 from manx_operator.forgetting import Item
@@ -31,6 +33,8 @@ from manx_operator.user_kinds import PoolRule
 
 log = logging.getLogger(__name__)
 
+NO_POOL_ADDRESSES = 64
+"""The size of a block where no pool says it."""
 BUSY_AGAIN = 10.0
 """Seconds until a deleted Node's pods are looked at again."""
 
@@ -198,23 +202,36 @@ class Blocks:
     def _extend(self, node: Node) -> None:
         name = node.metadata.name
         pools = [_pool(rule) for rule in self._world.usable().values() if _serves(rule, node)]
-        uses, waiting = self._uses(name), self._world.waiting(name)
-        addresses = pools[0].block_addresses if pools else 64
         before = self._memory.problems.pop(name, "")
         self._memory.exhausted.pop(name, None)
+        families = {pool.version for pool in pools} | self._families(name)
+        lacking = {family for family in families if not self._extend_family(node, family, pools)}
+        if lacking or not families:
+            self._full(name, [pool for pool in pools if pool.version in lacking], lacking if pools else (), before)
+
+    def _families(self, node: str) -> set[int]:
+        """Of the blocks from which the node may take addresses."""
+        return {version(block.spec.cidr) for block in self._blocks(node) if self._is_usable(block)}
+
+    def _extend_family(self, node: Node, family: int, all_pools: Iterable[Pool]) -> bool:
+        """Plan what the node needs of one family; whether it could be had."""
+        name = node.metadata.name
+        pools = [pool for pool in all_pools if pool.version == family]
+        uses, waiting = self._uses(name, family), self._world.waiting(name)
+        addresses = pools[0].block_addresses if pools else NO_POOL_ADDRESSES
         taken: list[Taken] = []
         while need.missing(uses, waiting, addresses):
             taken = taken or [Taken(pool, self._all_cidrs()) for pool in pools]
             found = self._choose(name, taken)
             if found is None:
-                self._full(name, taken, before)
-                return
+                return False
             pool, block = found
             self._memory.planned[block_name(block)] = self._new(pool, block, node)
             uses.append(need.BlockUse(block_name(block), block.num_addresses))
+        return True
 
     @staticmethod
-    def _choose(node: str, taken: Iterable[Taken]) -> tuple[Pool, IPv4Network] | None:
+    def _choose(node: str, taken: Iterable[Taken]) -> tuple[Pool, Network] | None:
         for one in taken:
             block = one.choose(node)
             if block is not None:
@@ -223,23 +240,29 @@ class Blocks:
         return None
 
     @staticmethod
-    def _new(pool: Pool, block: IPv4Network, node: Node) -> IPAMBlockSpec:
+    def _new(pool: Pool, block: Network, node: Node) -> IPAMBlockSpec:
         return IPAMBlockSpec(
             epoch=0, cidr=str(block), pool=pool.name, node=node.metadata.name, node_uid=node.metadata.uid
         )
 
-    def _full(self, node: str, taken: Collection[Taken], before: str) -> None:
-        """`before`: the problem that the node had so far, which was told already."""
-        full = [f"IPPool {one.pool.name} ({one.pool.cidr}): all {one.pool.blocks} blocks are in use" for one in taken]
-        problem = "; ".join(full) or "no valid and enabled IPPool serves this node"
+    def _full(self, node: str, pools: Collection[Pool], families: Collection[int], before: str) -> None:
+        """`families`: those that are short; `before`: the problem that the node had so far, which was told already."""
+        found = [f"IPPool {pool.name} ({pool.cidr}): all {pool.blocks} blocks are in use" for pool in pools]
+        without = set(families) - {pool.version for pool in pools}
+        found += [f"no valid and enabled IPv{family} IPPool serves this node" for family in sorted(without)]
+        problem = "; ".join(found) or "no valid and enabled IPPool serves this node"
         if before != problem:
             log.warning("node %s cannot have another block: %s", node, problem)
         self._memory.problems[node] = problem
-        self._memory.exhausted[node] = frozenset(one.pool.name for one in taken)
+        self._memory.exhausted[node] = frozenset(pool.name for pool in pools)
 
     def _shrink(self, node: str) -> None:
+        for family in self._families(node):
+            self._shrink_family(node, family)
+
+    def _shrink_family(self, node: str, family: int) -> None:
         """One surplus block at a time, after it has been surplus for long enough."""
-        uses = self._uses(node)
+        uses = self._uses(node, family)
         name = need.surplus(uses, self._world.waiting(node))
         for use in uses:
             if use.name != name:
@@ -335,29 +358,34 @@ class Blocks:
 
     def _all_cidrs(self) -> list[str]:
         there = [block.spec.cidr for block in self._observed.all(IPAM_BLOCKS)]
-        others = [_cidr_of(name) for name in self._memory.taken_by_others]
+        others = [cidr_of(name) for name in self._memory.taken_by_others]
         return [*there, *others, *(spec.cidr for spec in self._memory.planned.values())]
 
-    def _uses(self, node: str) -> list[need.BlockUse]:
+    def _uses(self, node: str, family: int) -> list[need.BlockUse]:
         there = [
             need.BlockUse(
                 block.metadata.name,
                 size(block.spec.cidr),
                 len(block.status.allocations),
                 quarantined(block),
-                block.spec.state == "Active" and block.metadata.name not in self._memory.releasing,
+                self._is_usable(block),
             )
             for block in self._blocks(node)
+            if version(block.spec.cidr) == family
         ]
-        return there + [need.BlockUse(block_name(spec.cidr), size(spec.cidr)) for spec in self._planned(node)]
+        planned = [spec.cidr for spec in self._planned(node) if version(spec.cidr) == family]
+        return there + [need.BlockUse(block_name(cidr), size(cidr)) for cidr in planned]
+
+    def _is_usable(self, block: IPAMBlock) -> bool:
+        """Whether new addresses may come from it."""
+        return block.spec.state == "Active" and block.metadata.name not in self._memory.releasing
 
     def _belongs(self, block: IPAMBlock, node: Node) -> bool:
         """Whether new addresses may go on coming from it. A pool that is there but not valid changes nothing."""
         rule = self._world.valid().get(block.spec.pool)
         if rule is None:
             return self._world.declared(block.spec.pool)
-        cidr = network(block.spec.cidr)
-        return _serves(rule, node) and cidr is not None and cidr.subnet_of(_pool(rule).cidr)
+        return _serves(rule, node) and _is_within(block.spec.cidr, rule.pool.cidr)
 
 
 def quarantined(block: IPAMBlock) -> int:
@@ -370,14 +398,14 @@ def _serves(rule: PoolRule, node: Node) -> bool:
 
 
 def _pool(rule: PoolRule) -> Pool:
-    assert isinstance(rule.pool.cidr, IPv4Network)  # others are not valid yet (ip_pool.check)
     return Pool(rule.pool.name, rule.pool.cidr, rule.pool.block_size)
 
 
-def _cidr_of(name: str) -> str:
-    """The inverse of block_name."""
-    *octets, length = name.split("-")
-    return f"{'.'.join(octets)}/{length}"
+def _is_within(cidr: str, pool: Network) -> bool:
+    match network(cidr), pool:
+        case (IPv4Network() as block, IPv4Network()) | (IPv6Network() as block, IPv6Network()):
+            return block.subnet_of(pool)  # type: ignore[arg-type]
+    return False
 
 
 def _for_its_node(spec: IPAMBlockSpec) -> Wanted:

@@ -9,11 +9,11 @@ any block is of it: what worked goes on working.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import ip_address, ip_network
 from typing import Literal, cast
 
 from manx_core.api.ip_pool import Network
-from manx_core.api.pools import Surroundings, review
+from manx_core.api.pools import Address, Surroundings, review
 from manx_core.api.v1alpha1 import PoolSettings
 from manx_core.bgp.nodes import Speaker
 from manx_operator.user_kinds import PoolRule, UserKinds
@@ -22,7 +22,8 @@ Encapsulation = Literal["None", "IPIPCrossSubnet", "VXLANCrossSubnet"]
 
 
 class Pools:
-    """`accepted`: those that nothing stands against, disabled ones too; `settings`: what NodeStates say."""
+    """`accepted`: those that nothing stands against, disabled ones too; `settings`: what NodeStates say; `ipv6`:
+    whether any of these is of IPv6, so that nodes take part in it."""
 
     def __init__(self, kinds: UserKinds, services: Collection[Network] = ()) -> None:
         """`services`: the services' networks, which no pool may overlap."""
@@ -30,6 +31,10 @@ class Pools:
         self._services = services
         self.accepted: dict[str, PoolRule] = {}
         self.settings: tuple[PoolSettings, ...] = ()
+
+    @property
+    def ipv6(self) -> bool:
+        return any(":" in known.cidr for known in self.settings)
 
     def refresh(self, nodes: Iterable[Speaker], with_blocks: Collection[str]) -> bool:
         """Judge again; whether anything came out otherwise. `with_blocks`: names of the pools that blocks are of."""
@@ -53,11 +58,9 @@ def _settings(rule: PoolRule) -> PoolSettings:
 
 
 def _surroundings(nodes: Iterable[Speaker], services: Collection[Network]) -> Surroundings:
-    addresses: dict[str, list[IPv4Address]] = {}
-    networks: dict[str, list[IPv4Network]] = {}
+    addresses: dict[str, list[Address]] = {}
+    networks: dict[str, list[Network]] = {}
     for node in nodes:
-        if node.ipv4:
-            addresses[node.name] = [IPv4Address(node.ipv4)]
-        if node.ipv4_network:
-            networks[node.name] = [IPv4Network(node.ipv4_network)]
+        addresses[node.name] = [ip_address(text) for text in (node.ipv4, node.ipv6) if text]
+        networks[node.name] = [ip_network(text) for text in (node.ipv4_network, node.ipv6_network) if text]
     return Surroundings(node_addresses=addresses, node_networks=networks, service_networks=services)

@@ -58,6 +58,7 @@ class Speakers:
             self._kinds.peer_rules,
             self._kinds.autodetection,
             report.status.interfaces if report is not None else (),
+            self._kinds.autodetection6,
         )
         if self._kinds.bgp_enabled:
             return found

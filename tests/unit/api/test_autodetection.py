@@ -6,21 +6,21 @@ from typing import Any
 
 import pytest
 
-from manx_core.api.autodetection import Found, detect_ipv4
+from manx_core.api.autodetection import Found, detect
 from manx_core.api.installation import NodeAddressAutodetection
 
 INTERFACES = [
-    ("lo", ["127.0.0.1/8"]),
+    ("lo", ["127.0.0.1/8", "::1/128"]),
     ("docker0", ["172.17.0.1/16"]),
-    ("eth0", ["fe80::1/64", "192.0.2.11/24"]),
-    ("eth1", ["198.51.100.11/25"]),
+    ("eth0", ["fe80::1/64", "192.0.2.11/24", "2001:db8:1::11/64"]),
+    ("eth1", ["198.51.100.11/25", "2001:db8:2::11/64", "fd00:2::11/64"]),
     ("mnx0123456789a", ["169.254.1.1/32"]),
 ]
 
 
-def detect(internal: list[str], **method: Any) -> str | None:
+def detected(version: int, internal: list[str], **method: Any) -> str | None:
     wanted = NodeAddressAutodetection(**method) if method else None
-    found = detect_ipv4(wanted, internal, INTERFACES)
+    found = detect(version, wanted, internal, INTERFACES)
     return None if found is None else f"{found.address} {found.network}"
 
 
@@ -46,10 +46,28 @@ def detect(internal: list[str], **method: Any) -> str | None:
     ],
 )
 def test_methods(internal: list[str], method: dict[str, Any], expected: str | None) -> None:
-    assert detect(internal, **method) == expected
+    assert detected(4, internal, **method) == expected
+
+
+@pytest.mark.parametrize(
+    ("internal", "method", "expected"),
+    [
+        (["198.51.100.11"], {}, "2001:db8:1::11 2001:db8:1::/64"),
+        (["198.51.100.11", "fd00:2::11"], {}, "fd00:2::11 fd00:2::/64"),
+        (["fd00:2::11"], {"kubernetes": "NodeInternalIP"}, "fd00:2::11 fd00:2::/64"),
+        (["fd00:2::12"], {"kubernetes": "NodeInternalIP"}, "fd00:2::12 None"),
+        (["192.0.2.11"], {"kubernetes": "NodeInternalIP"}, None),
+        ([], {"interface": "eth1"}, "2001:db8:2::11 2001:db8:2::/64"),
+        ([], {"skip_interface": "eth0"}, "2001:db8:2::11 2001:db8:2::/64"),
+        ([], {"cidrs": ["fd00::/8"]}, "fd00:2::11 fd00:2::/64"),
+        ([], {"cidrs": ["192.0.2.0/24"]}, None),
+    ],
+)
+def test_methods_for_ipv6(internal: list[str], method: dict[str, Any], expected: str | None) -> None:
+    assert detected(6, internal, **method) == expected
 
 
 def test_what_is_no_address_is_passed_over() -> None:
-    assert detect_ipv4(None, ["not an address"], [("eth0", ["nor this", "192.0.2.1/24"])]) is not None
-    assert detect_ipv4(None, [], []) is None
-    assert isinstance(detect_ipv4(None, [], INTERFACES), Found)
+    assert detect(4, None, ["not an address"], [("eth0", ["nor this", "192.0.2.1/24"])]) is not None
+    assert detect(4, None, [], []) is None
+    assert isinstance(detect(4, None, [], INTERFACES), Found)

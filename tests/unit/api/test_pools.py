@@ -56,7 +56,14 @@ def test_each_field(spec: dict[str, Any], field: str, value: object) -> None:
 @pytest.mark.parametrize(
     ("spec", "field"),
     [
-        ({"cidr": "fd00::/64"}, "spec.cidr"),
+        ({"cidr": "fe80::/64"}, "spec.cidr"),
+        ({"cidr": "ff00::/8"}, "spec.cidr"),
+        ({"cidr": "::/0"}, "spec.cidr"),
+        ({"cidr": "::ffff:10.0.0.0/112"}, "spec.cidr"),
+        ({"cidr": "fd00::/64", "blockSize": 26}, "spec.blockSize"),
+        ({"cidr": "fd00::/64", "blockSize": 115}, "spec.blockSize"),
+        ({"cidr": "fd00::/123"}, "spec.blockSize"),
+        ({"cidr": "fd00::/64", "ipipMode": "CrossSubnet"}, "spec.ipipMode"),
         ({"cidr": "10.244.0.0/28"}, "spec.blockSize"),
         ({"cidr": "10.244.0.0/24", "blockSize": 22}, "spec.blockSize"),
         ({"cidr": "10.244.0.0/16", "blockSize": 33}, "spec.blockSize"),
@@ -69,6 +76,18 @@ def test_each_field(spec: dict[str, Any], field: str, value: object) -> None:
 )
 def test_pools_that_are_not_in_force(spec: dict[str, Any], field: str) -> None:
     assert [problem.field for problem in ip_pool.check(parsed(**spec))] == [field]
+
+
+def test_defaults_of_ipv6() -> None:
+    found = parsed(cidr="fd00:10:244::/56")
+    assert ip_pool.check(found) == ()
+    expected = Pool("p", ipaddress.ip_network("fd00:10:244::/56"), 122, created="2026-01-01T00:00:00Z")
+    assert pool_of(found) == expected
+
+
+@pytest.mark.parametrize("spec", [{"blockSize": 116}, {"blockSize": 128}, {"vxlanMode": "CrossSubnet"}])
+def test_ipv6_pools_in_force(spec: dict[str, Any]) -> None:
+    assert ip_pool.check(parsed(cidr="fd00:10:244::/56", **spec)) == ()
 
 
 @pytest.mark.parametrize(
@@ -154,6 +173,29 @@ def test_crosssubnet_needs_one_subnet() -> None:
     (problem,) = one_subnet(crossing, nets)
     assert problem.field == "spec.vxlanMode"
     assert one_subnet(pool("p", "10.244.0.0/16"), nets) == ()
+    six = ipaddress.ip_network("2001:db8::/64")
+    assert one_subnet(crossing, [nets[0], six]) == ()
+    crossing6 = Pool("p", ipaddress.ip_network("fd00::/64"), 122, encapsulation="VXLANCrossSubnet")
+    assert one_subnet(crossing6, [*nets, six]) == ()
+    assert one_subnet(crossing6, [six, ipaddress.ip_network("2001:db8:1::/64")])
+
+
+@pytest.mark.parametrize(
+    ("around", "words"),
+    [
+        (Surroundings({"n1": [ipaddress.ip_address("fd00::9")]}), "addresses of nodes: n1 (fd00::9)"),
+        (Surroundings(node_networks={"n1": [ipaddress.ip_network("fd00::/64")]}), "nodes' network fd00::/64"),
+        (Surroundings(service_networks=[ipaddress.ip_network("fd00::/108")]), "services' network fd00::/108"),
+    ],
+)
+def test_ipv6_networks_around(around: Surroundings, words: str) -> None:
+    (problem,) = review([pool("p", "fd00::/56")], around)["p"]
+    assert words in problem.message
+
+
+def test_pools_of_different_families_never_overlap() -> None:
+    found = review([pool("a", "0.0.0.0/0"), pool("b", "fd00::/8")], Surroundings())
+    assert found == {"a": (), "b": ()}
 
 
 def test_pools_in_use_that_are_gone() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address
+
 import pytest
 
 from manx_core.api.bgp_configuration import BgpGlobals
@@ -29,13 +31,60 @@ def node(ip: str = "192.0.2.1", labels: dict[str, str] | None = None, **annotati
 
 def test_by_default_a_node_is_reached_at_its_internal_ip() -> None:
     found = speaker(node(), BgpGlobals())
-    assert (found.ipv4, found.ipv4_network, found.ipv6) == ("192.0.2.1", "", "2001:db8::9")
+    assert (found.ipv4, found.ipv4_network, found.ipv6, found.ipv6_network) == ("192.0.2.1", "", "2001:db8::9", "")
     assert found.settings.router_id == "192.0.2.1"
     assert not found.problems
 
 
 def test_the_agents_report_adds_the_subnet() -> None:
-    assert speaker(node(), BgpGlobals(), interfaces=ETH).ipv4_network == "192.0.2.0/24"
+    found = speaker(node(), BgpGlobals(), interfaces=ETH)
+    assert (found.ipv4_network, found.ipv6, found.ipv6_network) == ("192.0.2.0/24", "2001:db8::1", "2001:db8::/64")
+
+
+@pytest.mark.parametrize("bad", ["nonsense", "2001:db8::1/129", "192.0.2.1/24", "2001:db8::1%eth0"])
+def test_a_bad_ipv6_annotation_is_told_and_counts_as_absent(bad: str) -> None:
+    found = speaker(node(IPv6Address=bad), BgpGlobals())
+    assert found.ipv6 == "2001:db8::9"
+    assert [problem.field for problem in found.problems] == ["metadata.annotations[projectcalico.org/IPv6Address]"]
+
+
+def test_the_ipv6_annotation_decides() -> None:
+    found = speaker(node(IPv6Address="2001:DB8:7::7/64"), BgpGlobals(), interfaces=ETH)
+    assert (found.ipv6, found.ipv6_network) == ("2001:db8:7::7", "2001:db8:7::/64")
+
+
+def test_each_family_has_its_own_method() -> None:
+    found = speaker(
+        node(), BgpGlobals(), method=Method(interface="eth1"), interfaces=ETH, method6=Method(interface="eth0")
+    )
+    assert (found.ipv4, found.ipv6) == ("198.51.100.1", "2001:db8::1")
+
+
+def test_the_mesh_hears_of_ipv6_only_where_it_is_of_ipv6() -> None:
+    found = speaker(node(), BgpGlobals(), interfaces=ETH)
+    assert (found.mesh_node([]).ipv6, found.mesh_node([]).ipv6_network) == ("", "")
+    both = found.mesh_node(["fd00::40/122", "10.1.0.0/26"], ipv6=True)
+    assert (both.ipv4, both.ipv6, both.ipv6_network) == ("192.0.2.1", "2001:db8::1", "2001:db8::/64")
+    assert both.blocks == ("10.1.0.0/26", "fd00::40/122")
+
+
+def test_a_node_of_ipv6_alone_has_a_bgp_identifier_of_its_own() -> None:
+    identifiers = set()
+    for name in ("a", "b", "c"):
+        meta = ObjectMeta(name=name, uid="u")
+        status = NodeStatus(addresses=(NodeAddress(type="InternalIP", address="2001:db8::9"),))
+        found = speaker(Node(metadata=meta, status=status), BgpGlobals())
+        assert (found.ipv4, found.ipv6) == ("", "2001:db8::9")
+        assert IPv4Address(found.settings.router_id).is_global or IPv4Address(found.settings.router_id).is_private
+        assert not IPv4Address(found.settings.router_id).is_multicast
+        identifiers.add(found.settings.router_id)
+    assert len(identifiers) == 3
+
+
+def test_an_ipv6_peer_is_told_apart() -> None:
+    rules = [PeerRule(Peer("p", "2001:db8::99", None, 65000, ""), parse(""))]
+    assert speaker(node(), BgpGlobals(), rules).has_ipv6_peer
+    assert not speaker(node(), BgpGlobals()).has_ipv6_peer
 
 
 @pytest.mark.parametrize("bad", ["nonsense", "192.0.2.1/33", "2001:db8::1/64", "300.0.2.1"])

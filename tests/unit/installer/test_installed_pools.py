@@ -39,6 +39,36 @@ def test_what_a_pool_is_made_of() -> None:
     }  # fmt: skip
 
 
+SIX = {"cidr": "fd00:10:244::/56"}
+
+
+def test_defaults_of_both_families() -> None:
+    four, six = render_pools(installation(ONE, SIX))
+    assert [pool["metadata"]["name"] for pool in (four, six)] == ["default-ipv4-ippool", "default-ipv6-ippool"]
+    assert (four["spec"]["blockSize"], four["spec"]["natOutgoing"]) == (26, True)
+    assert (six["spec"]["blockSize"], six["spec"]["natOutgoing"]) == (122, False)
+    assert (six["spec"]["ipipMode"], six["spec"]["vxlanMode"]) == ("Never", "Never")
+    (said,) = render_pools(installation({**SIX, "natOutgoing": "Enabled", "blockSize": 120}))
+    assert (said["spec"]["blockSize"], said["spec"]["natOutgoing"]) == (120, True)
+
+
+def test_only_the_first_of_each_family_has_the_default_name() -> None:
+    pools = render_pools(installation(SIX, ONE, {"cidr": "10.9.0.0/16"}, {"cidr": "fd00:9::/64"}))
+    assert [pool["metadata"]["name"] for pool in pools] == [
+        "default-ipv6-ippool", "default-ipv4-ippool", "10-9-0-0-16", "fd00-9-64",
+    ]  # fmt: skip
+
+
+def test_a_pool_without_block_size_has_its_familys() -> None:
+    wanted = installation(SIX)
+    found = there(wanted)
+    del found["default-ipv6-ippool"]["spec"]["blockSize"]
+    plan = plan_pools(wanted, found, ())
+    assert not plan.problems
+    plan = plan_pools(installation({**SIX, "blockSize": 124}), found, ())
+    assert "it stays 122" in plan.problems[0].message
+
+
 def test_missing_pools_are_made() -> None:
     plan = plan_pools(installation(ONE), {}, ())
     assert [pool["metadata"]["name"] for pool in plan.create] == ["default-ipv4-ippool"]

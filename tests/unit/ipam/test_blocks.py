@@ -2,34 +2,52 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network
+import re
+from ipaddress import IPv4Network, IPv6Network, ip_network
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manx_core.ipam.blocks import Pool, Taken, address, block_name, choose_block, holds, network, size
+from manx_core.ipam.blocks import Pool, Taken, address, block_name, choose_block, cidr_of, holds, network, size
 
 POOL = Pool("main", IPv4Network("10.244.0.0/16"), 26)
+HUGE = Pool("huge", IPv6Network("fd00::/48"), 122)
 SMALL = Pool("small", IPv4Network("10.1.0.0/24"), 26)
 
 
 @pytest.mark.parametrize(
     ("cidr", "name"),
-    [("10.244.0.64/26", "10-244-0-64-26"), ("192.0.2.1/32", "192-0-2-1-32"), ("10.0.0.0/20", "10-0-0-0-20")],
+    [
+        ("10.244.0.64/26", "10-244-0-64-26"),
+        ("192.0.2.1/32", "192-0-2-1-32"),
+        ("10.0.0.0/20", "10-0-0-0-20"),
+        ("fd00:10:244::40/122", "fd00-10-244--40-122"),
+        ("fd00:10:244::/122", "fd00-10-244---122"),
+        ("2001:db8::1:0:0/122", "2001-db8--1-0-0-122"),
+        ("2001:db8:1:2:3:4:5:6/128", "2001-db8-1-2-3-4-5-6-128"),
+    ],
 )
 def test_a_block_is_named_after_its_cidr(cidr: str, name: str) -> None:
-    assert block_name(cidr) == block_name(IPv4Network(cidr)) == name
+    assert block_name(cidr) == block_name(ip_network(cidr)) == name
+    assert cidr_of(name) == cidr
 
 
-@pytest.mark.parametrize("text", ["", "10.0.0.1/24", "10.0.0.0/33", "fd00::/64", "x", "10.0.0.0/24/1"])
+@given(st.integers(2**120, 2**128 - 1), st.integers(116, 128))
+def test_names_of_ipv6_blocks_are_legal_their_own_and_lead_back(number: int, length: int) -> None:
+    cidr = str(IPv6Network((number, length), strict=False))
+    assert re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", block_name(cidr))
+    assert cidr_of(block_name(cidr)) == cidr
+
+
+@pytest.mark.parametrize("text", ["", "10.0.0.1/24", "10.0.0.0/33", "fd00::1/64", "fd00::/129", "x", "10.0.0.0/24/1"])
 def test_what_is_no_block_is_none(text: str) -> None:
     assert network(text) is None
     assert size(text) == 0
     assert not holds(text, "10.0.0.1")
 
 
-@pytest.mark.parametrize("text", ["", "10.0.0", "10.0.0.256", "fd00::1", "10.0.0.1/32"])
+@pytest.mark.parametrize("text", ["", "10.0.0", "10.0.0.256", "fd00::x", "10.0.0.1/32"])
 def test_what_is_no_address_is_in_no_block(text: str) -> None:
     assert address(text) is None
     assert not holds("0.0.0.0/0", text)
@@ -40,6 +58,15 @@ def test_what_is_no_address_is_in_no_block(text: str) -> None:
 )
 def test_every_address_of_a_block_is_in_it_and_no_other(text: str, inside: bool) -> None:
     assert holds("10.0.0.64/26", text) is inside
+
+
+@pytest.mark.parametrize(
+    ("text", "inside"),
+    [("fd00::3f", False), ("fd00::40", True), ("fd00::7f", True), ("fd00::80", False), ("0.0.0.64", False)],
+)
+def test_every_address_of_an_ipv6_block_is_in_it_and_no_other(text: str, inside: bool) -> None:
+    assert holds("fd00::40/122", text) is inside
+    assert size("fd00::40/122") == 64
 
 
 def test_a_pool_of_one_block_has_one() -> None:
@@ -79,6 +106,24 @@ def test_a_block_of_another_size_keeps_its_place(other: str) -> None:
 
 def test_a_block_larger_than_the_pool_leaves_nothing() -> None:
     assert Taken(SMALL, ["10.0.0.0/8"]).choose("n") is None
+    assert Taken(HUGE, ["fd00::/8"]).choose("n") is None
+
+
+def test_a_pool_of_more_blocks_than_can_be_counted() -> None:
+    """2**74 of them, half of which another's block takes."""
+    taken = Taken(HUGE, ["fd00:0:0:8000::/49", "10.0.0.0/8"])
+    for node in "abcdefgh":
+        block = taken.choose(node)
+        assert isinstance(block, IPv6Network)
+        assert block.prefixlen == 122
+        assert block.subnet_of(IPv6Network("fd00::/49"))
+        taken.add(str(block))
+
+
+def test_blocks_of_the_other_family_take_no_place() -> None:
+    pool = Pool("one", IPv6Network("fd00::/122"), 122)
+    assert choose_block([pool], "a", ["10.0.0.0/8", "0.0.0.0/0"]) == (pool, IPv6Network("fd00::/122"))
+    assert choose_block([SMALL], "a", ["::/0"]) is not None
 
 
 blocks_of_any_size = st.tuples(st.integers(0, 2**16 - 1), st.integers(20, 32)).map(
@@ -100,9 +145,11 @@ def test_no_two_blocks_ever_overlap_and_none_is_left_unused(
     for node in nodes:
         block = taken.choose(node)
         if block is None:
-            assert len(taken) == pool.blocks
+            used = [*given_out, *(IPv4Network(text) for text in strangers)]
+            assert all(any(pool.block(i).overlaps(other) for other in used) for i in range(pool.blocks))
             break
-        assert block.subnet_of(pool.cidr)
+        assert isinstance(block, IPv4Network)
+        assert block.subnet_of(IPv4Network("10.1.0.0/24"))
         assert block.prefixlen == length
         others = [*given_out, *(IPv4Network(text) for text in strangers)]
         assert not any(block.overlaps(other) for other in others)

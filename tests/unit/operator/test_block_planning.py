@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network
+import re
+from ipaddress import ip_network
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from manx_core.api.pools import overlap
 from manx_operator.forgetting import Item
 from planning import Planning, pool_rule
 
@@ -185,8 +187,99 @@ def test_only_what_all_before_it_allow_is_forgotten() -> None:
     assert world.there()[name].spec.forgotten == 3
 
 
+def dual(length6: int = 126) -> Planning:
+    return Planning(pool_rule("main", "10.1.0.0/24"), pool_rule("six", "fd00::/112", length6))
+
+
+def cidrs(world: Planning, node: str, family: int) -> list[str]:
+    return [cidr for cidr in world.blocks.cidrs(node) if (":" in cidr) == (family == 6)]
+
+
+def test_a_node_has_a_block_of_each_family_there_are_pools_of() -> None:
+    world = dual()
+    world.add_node("a")
+    world.step()
+    assert (len(cidrs(world, "a", 4)), len(cidrs(world, "a", 6))) == (1, 1)
+    world.waiting["a"] = 4
+    world.blocks.touch("a")
+    world.step()
+    assert (len(cidrs(world, "a", 4)), len(cidrs(world, "a", 6))) == (2, 2)
+    assert all(re.fullmatch("[0-9a-f-]+", name) for name in world.there())
+
+
+def test_each_family_is_counted_by_itself() -> None:
+    world = dual(length6=122)
+    world.add_node("a")
+    world.waiting["a"] = 20
+    world.step()
+    assert (len(cidrs(world, "a", 4)), len(cidrs(world, "a", 6))) == (6, 1)
+    (six,) = [name for name, block in world.there("a").items() if ":" in block.spec.cidr]
+    world.set_status(six, allocated=64)
+    world.waiting["a"] = 0
+    world.blocks.touch("a")
+    world.step()
+    assert len(cidrs(world, "a", 6)) == 2
+    world.now += 30
+    for _ in range(8):
+        world.step()
+    releasing = {block.spec.cidr for block in world.there("a").values() if block.spec.state == "Releasing"}
+    assert releasing
+    assert not any(":" in cidr for cidr in releasing)
+
+
+def test_a_pool_of_ipv6_alone() -> None:
+    world = Planning(pool_rule("six", "fd00::/112", 122))
+    world.add_node("a")
+    world.step()
+    assert (cidrs(world, "a", 4), len(cidrs(world, "a", 6))) == ([], 1)
+    assert world.blocks.problem("a") == ""
+
+
+def test_what_is_full_is_told_for_its_family_and_the_other_goes_on() -> None:
+    world = Planning(pool_rule("main", "10.1.0.0/24"), pool_rule("six", "fd00::/126", 126))
+    for name in "ab":
+        world.add_node(name)
+    world.step()
+    assert [len(cidrs(world, name, 4)) for name in "ab"] == [1, 1]
+    (without,) = [name for name in "ab" if not cidrs(world, name, 6)]
+    assert world.blocks.problem(without) == "IPPool six (fd00::/126): all 1 blocks are in use"
+    assert world.blocks.exhausted() == {"six"}
+
+
+def test_an_ipv6_pool_that_comes_and_goes_leaves_ipv4_as_it_was() -> None:
+    world = planning()
+    world.add_node("a")
+    world.step()
+    before = cidrs(world, "a", 4)
+    world.pools["six"] = pool_rule("six", "fd00::/112", 122)
+    world.blocks.touch_all()
+    world.step()
+    assert (cidrs(world, "a", 4), len(cidrs(world, "a", 6))) == (before, 1)
+    del world.pools["six"]
+    world.blocks.touch_all()
+    world.step()
+    states = {block.spec.cidr: block.spec.state for block in world.there("a").values()}
+    assert states.pop(before[0]) == "Active"
+    assert list(states.values()) == ["Releasing"]
+
+
+def test_a_family_whose_pool_became_unusable_is_told_once_it_is_short() -> None:
+    world = dual(length6=122)
+    world.add_node("a")
+    world.step()
+    world.unusable.add("six")
+    world.blocks.touch_all()
+    world.step()
+    assert world.blocks.problem("a") == ""
+    world.waiting["a"] = 60
+    world.blocks.touch("a")
+    world.step()
+    assert world.blocks.problem("a") == "no valid and enabled IPv6 IPPool serves this node"
+    assert (len(cidrs(world, "a", 4)), len(cidrs(world, "a", 6))) == (16, 1)
+
+
 def _first(world: Planning, name: str) -> str:
-    return str(IPv4Network(world.there()[name].spec.cidr)[1])
+    return str(ip_network(world.there()[name].spec.cidr)[1])
 
 
 class BlocksMachine(RuleBasedStateMachine):
@@ -195,7 +288,8 @@ class BlocksMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.world = Planning(pool_rule("main", "10.1.0.0/26"), pool_rule("more", "10.2.0.0/28", 29))
+        self.world = Planning(pool_rule("main", "10.1.0.0/26"), pool_rule("more", "10.2.0.0/28", 29),
+                              pool_rule("six", "fd00::/122", 126))  # fmt: skip
         self.in_use: dict[str, set[str]] = {}
 
     nodes = st.sampled_from("abcd")
@@ -249,9 +343,9 @@ class BlocksMachine(RuleBasedStateMachine):
 
     @invariant()
     def no_two_overlap(self) -> None:
-        networks = [IPv4Network(block.spec.cidr) for block in self.world.there().values()]
+        networks = [ip_network(block.spec.cidr) for block in self.world.there().values()]
         for index, one in enumerate(networks):
-            assert not any(one.overlaps(other) for other in networks[index + 1 :])
+            assert not any(overlap(one, other) for other in networks[index + 1 :])
 
     @invariant()
     def what_went_back_was_not_in_use(self) -> None:

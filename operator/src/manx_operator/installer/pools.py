@@ -14,7 +14,8 @@ from typing import Any
 
 from manx_core.api.fields import Problem
 from manx_core.api.installation import Installation, InstallationIPPool
-from manx_core.api.installation_settings import pools_wanted
+from manx_core.api.installation_settings import block_size, nat_outgoing, pools_wanted
+from manx_core.api.ip_pool import DEFAULT_BLOCK_SIZE
 from manx_operator.installer.names import INSTALLATION_UID, MANAGED_BY, OPERATOR, OWN_LABELS
 
 Raw = Mapping[str, Any]
@@ -26,7 +27,6 @@ _MODES = {
     "None": ("Never", "Never"),
 }
 _FIXED = ("cidr", "blockSize")
-_DEFAULTS = {"blockSize": 26}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +52,8 @@ def _pool(name: str, pool: InstallationIPPool, uid: str) -> dict[str, Any]:
         "metadata": {"name": name, "labels": dict(OWN_LABELS), "annotations": {INSTALLATION_UID: uid}},
         "spec": {
             "cidr": pool.cidr,
-            "blockSize": pool.block_size if pool.block_size is not None else _DEFAULTS["blockSize"],
-            "natOutgoing": pool.nat_outgoing != "Disabled",
+            "blockSize": block_size(pool),
+            "natOutgoing": nat_outgoing(pool),
             "nodeSelector": pool.node_selector or "all()",
             "ipipMode": ipip,
             "vxlanMode": vxlan,
@@ -94,14 +94,21 @@ def is_ours(raw: Raw) -> bool:
 
 def _changed_fixed(pool: Raw, there: Raw) -> str:
     for name in _FIXED:
-        if pool["spec"][name] != there["spec"].get(name, _DEFAULTS.get(name)):
+        if pool["spec"][name] != _fixed_value(there, name):
             return name
     return ""
 
 
 def _fixed_message(name: str, field: str, there: Raw) -> str:
-    value = there["spec"].get(field, _DEFAULTS.get(field))
+    value = _fixed_value(there, field)
     return f"{field} of IPPool {name} cannot be changed: it stays {value}; add another pool instead"
+
+
+def _fixed_value(there: Raw, field: str) -> Any:
+    spec = there["spec"]
+    if field == "blockSize":
+        return spec.get(field, DEFAULT_BLOCK_SIZE[6 if ":" in spec.get("cidr", "") else 4])
+    return spec.get(field)
 
 
 def _in_use_message(name: str) -> str:

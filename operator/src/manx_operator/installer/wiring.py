@@ -106,7 +106,7 @@ def _around(inputs: Inputs, services: Kept) -> Callable[[], Awaitable[Around]]:
         return Around(
             surroundings=Surroundings(
                 node_addresses={node.metadata.name: _addresses(node) for node in inputs.nodes.cache.values()},
-                node_networks={mesh.metadata.name: _networks(mesh) for mesh in inputs.ours[MESH_NODES].cache.values()},
+                node_networks=_networks(inputs),
                 service_networks=await services(),
             ),
             blocks={block.metadata.name: block.spec.pool for block in inputs.blocks.cache.values()},
@@ -121,6 +121,14 @@ def _addresses(node: Any) -> tuple[Any, ...]:
     return tuple(ipaddress.ip_address(address) for address in found if _is_address(address))
 
 
+def _is_interface(text: str) -> bool:
+    try:
+        ipaddress.ip_interface(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _is_address(text: str) -> bool:
     try:
         ipaddress.ip_address(text)
@@ -129,8 +137,19 @@ def _is_address(text: str) -> bool:
     return True
 
 
-def _networks(mesh: Any) -> tuple[Network, ...]:
-    return (ipaddress.ip_network(mesh.spec.ipv4_network, strict=False),) if mesh.spec.ipv4_network else ()
+def _networks(inputs: Inputs) -> dict[str, list[Network]]:
+    """As the mesh has them; of IPv6, of which there may be no mesh yet, as the nodes report them."""
+    found: dict[str, list[Network]] = {}
+    for mesh in inputs.ours[MESH_NODES].cache.values():
+        if mesh.spec.ipv4_network:
+            found[mesh.metadata.name] = [ipaddress.ip_network(mesh.spec.ipv4_network, strict=False)]
+    for node in inputs.nodes.cache.values():
+        name, own = node.metadata.name, _addresses(node)
+        report = inputs.reports.cache.get(("", name))
+        for interface in report.status.interfaces if report is not None else ():
+            reported = (ipaddress.ip_interface(text) for text in interface.addresses if _is_interface(text))
+            found.setdefault(name, []).extend(one.network for one in reported if one.version == 6 and one.ip in own)
+    return found
 
 
 def _by_name(cache: Mapping[tuple[str, str], T]) -> dict[str, T]:
