@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Literal, cast
 
 from manx_core.api.calico_policy import EntityRule, GlobalNetworkPolicy, IcmpFields, NetworkPolicy, PolicyRule, check
@@ -35,10 +36,11 @@ def compile_calico_policy(policy: CalicoPolicy) -> CompiledPolicy | InvalidPolic
     problems = tuple(Problem(problem.field, problem.message) for problem in check(policy))
     if problems:
         return InvalidPolicy(problems, closed_calico_policy(policy))
-    rules = _Rules(policy.metadata.namespace, _applies_to(policy))
-    ingress = rules.of("Ingress", policy.spec.ingress)
-    egress = rules.of("Egress", policy.spec.egress)
-    return _compiled(policy, ingress, egress, rules.groups_of((*ingress, *egress)))
+    rules, types = _Rules(policy.metadata.namespace, _applies_to(policy)), policy.spec.effective_types
+    ingress = rules.of("Ingress", policy.spec.ingress if "Ingress" in types else ())
+    egress = rules.of("Egress", policy.spec.egress if "Egress" in types else ())
+    groups = rules.groups_of((*ingress, *egress))
+    return replace(_compiled(policy, ingress, egress), groups=groups, left_out=tuple(rules.left_out))
 
 
 def closed_calico_policy(policy: CalicoPolicy) -> CompiledPolicy:
@@ -53,9 +55,7 @@ def calico_program_name(namespace: str, name: str) -> str:
     return program_name("np", namespace, name) if namespace else program_name("gnp", name)
 
 
-def _compiled(
-    policy: CalicoPolicy, ingress: tuple[Rule, ...], egress: tuple[Rule, ...], groups: tuple[GroupDef, ...] = ()
-) -> CompiledPolicy:
+def _compiled(policy: CalicoPolicy, ingress: tuple[Rule, ...], egress: tuple[Rule, ...]) -> CompiledPolicy:
     directions = tuple(kind for kind in TYPES if kind in policy.spec.effective_types)
     return CompiledPolicy(
         name=calico_program_name(policy.metadata.namespace, policy.metadata.name),
@@ -64,7 +64,6 @@ def _compiled(
         types=directions,
         ingress=ingress if "Ingress" in directions else (),
         egress=egress if "Egress" in directions else (),
-        groups=groups,
         order=policy.spec.order,
         log_denied=logs_denied(policy.metadata.annotations),
     )
@@ -100,9 +99,11 @@ class _Rules:
         self._namespace = namespace
         self._applies_to = applies_to
         self._groups: dict[str, GroupDef] = {}
+        self.left_out: list[str] = []
 
     def of(self, direction: Direction, rules: Iterable[PolicyRule]) -> tuple[Rule, ...]:
-        compiled = (self._rule(direction, index, rule) for index, rule in enumerate(rules))
+        compiled = [self._rule(direction, index, rule) for index, rule in enumerate(rules)]
+        self.left_out += [f"spec.{direction.lower()}[{at}]" for at, rule in enumerate(compiled) if rule is None]
         return tuple(rule for rule in compiled if rule is not None)
 
     def groups_of(self, rules: Iterable[Rule]) -> tuple[GroupDef, ...]:

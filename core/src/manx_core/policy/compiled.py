@@ -41,6 +41,8 @@ class CompiledPolicy:
     order: float | None = None
     """None: after every number."""
     log_denied: bool = False
+    left_out: tuple[str, ...] = ()
+    """The fields of rules that can match no packet, as "spec.ingress[2]"."""
 
     @property
     def tier(self) -> str:

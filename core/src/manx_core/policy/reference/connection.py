@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from manx_core.api.core_v1 import Pod
 from manx_core.policy.cluster import Cluster, Direction, NamedPort, PodKey, is_endpoint, named_ports
@@ -30,7 +31,17 @@ def within(address: str, networks: Iterable[str]) -> bool:
     """Whether one of these CIDRs holds the address; none of the other family does. No address is nowhere."""
     if not address:
         return False
-    return any(ipaddress.ip_address(address) in ipaddress.ip_network(text, strict=False) for text in networks)
+    return any(_address(address) in _network(text) for text in networks)
+
+
+@lru_cache(maxsize=4096)
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    return ipaddress.ip_address(text)
+
+
+@lru_cache(maxsize=4096)
+def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    return ipaddress.ip_network(text, strict=False)
 
 
 @dataclass(frozen=True, slots=True)
