@@ -35,6 +35,6 @@ def no_policies_left(policy_world: World) -> Iterator[None]:
 @pytest.mark.parametrize("case", SHORT, ids=lambda case: case.name)
 def test_packets_agree_with_the_api_on_the_legacy_back_end(policy_world: World, legacy_node: str, case: Case) -> None:
     policy_world.apply(case.policies)
-    policy_world.settle(case.allows, case.denies)
+    policy_world.settle(case.allows, case.denies, families=case.families)
     assert ":manx-" in saved(policy_world.cluster, legacy_node, "legacy")
     assert ":manx-" not in saved(policy_world.cluster, legacy_node, "nft")

@@ -36,7 +36,7 @@ def test_the_probes_tell_what_is_not_so(policy_world: World) -> None:
 def test_packets_agree_with_the_api(policy_world: World, case: Case) -> None:
     if case.policies:
         policy_world.apply(case.policies)
-    policy_world.settle(case.allows, case.denies)
+    policy_world.settle(case.allows, case.denies, families=case.families)
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -24,6 +24,11 @@ class Case:
     allows: str = ""
     denies: str = ""
 
+    @property
+    def families(self) -> str:
+        """Of which `allows` and `denies` speak: of IPv4 alone where addresses decide."""
+        return "4" if any("cidr:" in spec or "nets:" in spec.lower() for spec in self.policies.values()) else "46"
+
 
 def _on_a(rules: str) -> str:
     """A spec for pods named a."""

@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from random import Random
 from typing import Any
 
 from lab import binaries
@@ -98,6 +99,7 @@ class World:
     _routed: list[dict[str, Any]] = field(default_factory=list)
     """The blocks that the outside host has routes to: a later one has none to take away."""
     _kinds: list[str] = field(default_factory=list)
+    _chance: Random = field(default_factory=lambda: Random(4))
 
     # --- making and ending it -----------------------------------------------------------------------------------------
 
@@ -191,8 +193,7 @@ class World:
 
     def clear(self) -> None:
         """Delete all policies of the tests, and what belongs to them."""
-        for resource in self._resources():
-            self.cluster.kubectl("delete", resource, "-A", "-l", MARK)
+        self.cluster.kubectl("delete", ",".join(self._resources()), "-A", "-l", MARK)
 
     def _resources(self) -> list[str]:
         """Of the kinds that the cluster has; those of Calico came with Manx."""
@@ -250,15 +251,29 @@ class World:
             found.append(verdict(objects, target.key, own, port, protocol, "Ingress", **packet))
         return found
 
-    def settle(self, allows: str = "", denies: str = "", *, timeout: float = 90, families: str = "46") -> None:
-        """Probe everything until packets agree with the API. `allows`, `denies`: some of what the API says, by hand, of
-        these families.
+    def settle(
+        self, allows: str = "", denies: str = "", *, timeout: float = 90, families: str = "46", share: float = 1
+    ) -> None:
+        """Probe everything, or a share of it, until packets agree with the API. `allows`, `denies`: some of what the
+        API says, by hand, of these families.
 
         AssertionError names what differs after ``timeout`` seconds.
         """
         table = self.table()
-        _hold(table, allows, denies, families)
-        self.agree(table, timeout=timeout)
+        claims = _claims(table, allows, denies, families)
+        self.hold(table, claims)
+        self.agree(self.sample(table, share, *claims), timeout=timeout)
+
+    def hold(self, table: Mapping[Probe, bool], claims: Mapping[str, bool]) -> None:
+        """Hold the API's word, as `verdict` reads it, to what somebody wrote by hand of probes by their names."""
+        by_name = {str(probe): allowed for probe, allowed in table.items()}
+        assert {name: by_name[name] for name in claims} == dict(claims)
+
+    def sample(self, table: Mapping[Probe, bool], share: float, *names: str) -> dict[Probe, bool]:
+        """This share of a table, another one each time, and all of these names."""
+        kept = self._chance.sample(list(table), int(len(table) * min(share, 1)))
+        named = {probe: allowed for probe, allowed in table.items() if str(probe) in set(names)}
+        return {**{probe: table[probe] for probe in kept}, **named}
 
     def agree(self, table: Mapping[Probe, bool], *, timeout: float = 90) -> None:
         """Probe until exactly those that are allowed answer; AssertionError as `settle`."""
@@ -329,13 +344,12 @@ def _server(port: int) -> str:
     return " ".join(["/agnhost", *SERVERS[port]])
 
 
-def _hold(table: Mapping[Probe, bool], allows: str, denies: str, families: str = "46") -> None:
-    """Hold the API's word, as `verdict` reads it, to what somebody wrote by hand: ``x/a>y/b:80/UDP``, by blanks."""
-    by_name = {str(probe): allowed for probe, allowed in table.items()}
+def _claims(table: Iterable[Probe], allows: str, denies: str, families: str) -> dict[str, bool]:
+    """What somebody wrote by hand, ``x/a>y/b:80/UDP`` separated by blanks, of probes by their names."""
     by_hand = {**dict.fromkeys(_each(allows), True), **dict.fromkeys(_each(denies), False)}
-    over_six = {f"{name}/6": allowed for name, allowed in by_hand.items() if "6" in families and f"{name}/6" in by_name}
-    over_four = by_hand if "4" in families else {}
-    assert {name: by_name[name] for name in {**over_four, **over_six}} == {**over_four, **over_six}
+    known = {str(probe) for probe in table}
+    over_six = {f"{name}/6": allowed for name, allowed in by_hand.items() if "6" in families and f"{name}/6" in known}
+    return {**(by_hand if "4" in families else {}), **over_six}
 
 
 def _each(text: str) -> list[str]:
