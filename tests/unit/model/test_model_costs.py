@@ -7,8 +7,10 @@ from typing import NamedTuple
 
 import pytest
 
-from manx_core.api.core_v1 import LabelSelector, NetworkPolicyIngressRule, NetworkPolicyPort, Pod
-from manx_operator.model import Key, PolicyModel
+from manx_core.api.core_v1 import LabelSelector, NetworkPolicy, NetworkPolicyIngressRule, NetworkPolicyPort, Pod
+from manx_core.policy import kubernetes_pods
+from manx_core.selectors import conjunction, equals
+from manx_operator.model import Key, PolicyId, PolicyModel
 from policy_cases import BROKEN, egress, ingress, namespace, peer, pod, policy, port, requirement, select, to_port
 
 WEB = ("shop", "web-0")
@@ -34,10 +36,14 @@ def model() -> PolicyModel:
         made.set_addresses(("shop", f"web-{number}"), f"u{number}", address(number))
     made.set_pod(("shop", "db"), pod("shop", "db", {"app": "db"}, node="n1", uid="db", ports=(port(5432, "sql"),)))
     made.set_addresses(("shop", "db"), "db", ("10.1.0.1",))
-    made.set_policy(("shop", "db"), policy("shop", "db", select(app="db"), (from_web(to_port("sql")),)))
-    made.set_policy(("shop", "web"), policy("shop", "web", select(app="web"), (from_web(),)))
+    set_policy(made, "db", policy("shop", "db", select(app="db"), (from_web(to_port("sql")),)))
+    set_policy(made, "web", policy("shop", "web", select(app="web"), (from_web(),)))
     made.drain()
     return made
+
+
+def set_policy(model: PolicyModel, name: str, declared: NetworkPolicy | None) -> None:
+    model.set_policy(PolicyId("knp", "shop", name), declared)
 
 
 def from_web(*ports: NetworkPolicyPort) -> NetworkPolicyIngressRule:
@@ -49,7 +55,7 @@ class Counted(NamedTuple):
 
     objects: set[Key]
     nodes: set[str]
-    policies: set[tuple[str, str]]
+    policies: set[PolicyId]
 
     def chunks(self) -> int:
         return sum(kind == "AddressGroup" for kind, _ in self.objects)
@@ -69,7 +75,9 @@ def group_of(model: PolicyModel, selector: str) -> str:
 
 
 NONE = Counted(set(), set(), set())
-WEB_GROUP = "pods app=web in namespace shop"
+WEB_GROUP = kubernetes_pods(conjunction([equals("app", "web")]), "shop").key
+
+DB = kubernetes_pods(conjunction([equals("app", "db")]), "shop").key
 
 
 def count(model: PolicyModel, change: Callable[[], None]) -> Counted:
@@ -120,7 +128,7 @@ def test_a_finished_pod_leaves(model: PolicyModel) -> None:
 
 def test_a_namespace_is_relabelled(model: PolicyModel) -> None:
     team = peer(namespaces=select(team="a"))
-    model.set_policy(("shop", "team"), policy("shop", "team", select(app="db"), (ingress((team,)),)))
+    set_policy(model, "team", policy("shop", "team", select(app="db"), (ingress((team,)),)))
     model.drain()
     assert count(model, lambda: model.set_namespace("shop", namespace("shop", {"team": "a", "x": "y"}))) == NONE
     changes = count(model, lambda: model.set_namespace("shop", namespace("shop", {"team": "b"})))
@@ -129,7 +137,7 @@ def test_a_namespace_is_relabelled(model: PolicyModel) -> None:
 
 def test_a_policys_rules_change(model: PolicyModel) -> None:
     new = policy("shop", "web", select(app="web"), (from_web(to_port(80)),))
-    changes = count(model, lambda: model.set_policy(("shop", "web"), new))
+    changes = count(model, lambda: set_policy(model, "web", new))
     assert (changes.objects, changes.nodes) == ({("PolicyProgram", "knp.shop.web")}, set())
 
 
@@ -137,8 +145,8 @@ def test_a_policy_is_created_and_deleted_for_an_isolated_class(model: PolicyMode
     declared = policy("shop", "more", select(app="web"), types=("Egress",))
     name = model.endpoints("n0")[0].policy_class
     expected: set[Key] = {("PolicyProgram", "knp.shop.more"), ("PolicyClass", name)}
-    created = count(model, lambda: model.set_policy(("shop", "more"), declared))
-    deleted = count(model, lambda: model.set_policy(("shop", "more"), None))
+    created = count(model, lambda: set_policy(model, "more", declared))
+    deleted = count(model, lambda: set_policy(model, "more", None))
     assert (created.objects, created.nodes) == (deleted.objects, deleted.nodes) == (expected, set())
 
 
@@ -173,10 +181,10 @@ def test_a_policy_replaced_in_one_batch_moves_no_member(model: PolicyModel) -> N
     other = policy("shop", "db", select(app="db"), (from_web(to_port("sql")),))
 
     def replace() -> None:
-        for key in (("shop", "web"), ("shop", "db")):
-            model.set_policy(key, None)
-        for key, new in ((("shop", "web"), declared), (("shop", "db"), other)):
-            model.set_policy(key, new)
+        for name in ("web", "db"):
+            set_policy(model, name, None)
+        for name, new in (("web", declared), ("db", other)):
+            set_policy(model, name, new)
 
     before = {key: model.desired(*key) for key in model.all_keys()}
     replace()
@@ -188,7 +196,7 @@ def test_a_label_read_for_the_first_time_renames_only_classes_of_pods_that_have_
     model.set_pod(("shop", "web-7"), web(7, {"app": "web", "canary": "yes"}))
     model.drain()
     declared = policy("shop", "canary", LabelSelector(match_expressions=(requirement("canary", "Exists"),)))
-    changes = count(model, lambda: model.set_policy(("shop", "canary"), declared))
+    changes = count(model, lambda: set_policy(model, "canary", declared))
     assert changes.nodes == {"n7"}
     assert {kind for kind, _ in changes.others()} == {"PolicyProgram", "PolicyClass"}
     assert len(changes.others()) == 2
@@ -200,29 +208,27 @@ def test_a_label_read_for_the_first_time_renames_only_classes_of_pods_that_have_
 
 def test_a_policy_that_became_invalid_stays_as_it_was(model: PolicyModel) -> None:
     broken = policy("shop", "web", BROKEN)
-    changes = count(model, lambda: model.set_policy(("shop", "web"), broken))
-    assert (changes.objects, changes.nodes, changes.policies) == (set(), set(), {("shop", "web")})
-    assert [problem.field for problem in model.problems(("shop", "web"))] == [
+    changes = count(model, lambda: set_policy(model, "web", broken))
+    assert (changes.objects, changes.nodes, changes.policies) == (set(), set(), {PolicyId("knp", "shop", "web")})
+    assert [problem.field for problem in model.problems(PolicyId("knp", "shop", "web"))] == [
         "spec.podSelector.matchExpressions[0].operator"
     ]
-    repaired = count(
-        model, lambda: model.set_policy(("shop", "web"), policy("shop", "web", select(app="web"), (from_web(),)))
-    )
-    assert repaired.policies == {("shop", "web")}
-    assert model.problems(("shop", "web")) == ()
+    repaired = count(model, lambda: set_policy(model, "web", policy("shop", "web", select(app="web"), (from_web(),))))
+    assert repaired.policies == {PolicyId("knp", "shop", "web")}
+    assert model.problems(PolicyId("knp", "shop", "web")) == ()
 
 
 def test_a_policy_that_never_was_valid_closes(model: PolicyModel) -> None:
-    changes = count(model, lambda: model.set_policy(("shop", "bad"), policy("shop", "bad", BROKEN)))
+    changes = count(model, lambda: set_policy(model, "bad", policy("shop", "bad", BROKEN)))
     program = model.desired("PolicyProgram", "knp.shop.bad")
     assert program is not None
     assert (program.spec.types, program.spec.ingress) == (("Ingress",), ())  # type: ignore[union-attr]
     assert program.nodes == {f"n{number}" for number in range(10)}
-    assert changes.policies == {("shop", "bad")}
+    assert changes.policies == {PolicyId("knp", "shop", "bad")}
 
 
 def test_a_policy_of_the_same_name_made_later_is_another(model: PolicyModel) -> None:
-    model.set_policy(("shop", "web"), policy("shop", "web", BROKEN, uid="later"))
+    set_policy(model, "web", policy("shop", "web", BROKEN, uid="later"))
     program = model.desired("PolicyProgram", "knp.shop.web")
     assert program is not None
     assert program.spec.ingress == ()  # type: ignore[union-attr]
@@ -230,8 +236,8 @@ def test_a_policy_of_the_same_name_made_later_is_another(model: PolicyModel) -> 
 
 def test_egress_to_a_named_port_needs_one_group(model: PolicyModel) -> None:
     declared = policy("shop", "out", select(app="web"), out=(egress((peer(select(app="db")),), to_port("sql")),))
-    model.set_policy(("shop", "out"), declared)
-    found = model.desired("AddressGroup", group_of(model, "port sql/TCP of pods app=db in namespace shop") + "-0")
+    set_policy(model, "out", declared)
+    found = model.desired("AddressGroup", group_of(model, f"port sql/TCP of {DB}") + "-0")
     assert found is not None
     assert found.spec.members == ("10.1.0.1,tcp:5432",)  # type: ignore[union-attr]
 

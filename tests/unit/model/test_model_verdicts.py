@@ -6,9 +6,11 @@ import itertools
 
 from hypothesis import given, settings
 
-from manx_core.api.v1alpha1 import AddressGroupSpec, Endpoint, PolicyClassSpec, PolicyProgramSpec
-from manx_core.policy import Cluster, Flow, evaluate_compiled, verdict
-from manx_operator.model import PolicyModel
+from manx_core.api.v1alpha1 import AddressGroupSpec, ClassTier, Endpoint, PolicyClassSpec, PolicyProgramSpec
+from manx_core.policy import Cluster, Flow, Groups
+from manx_core.policy.evaluate import evaluate
+from manx_core.policy.verdict import verdict
+from manx_operator.model import PolicyId, PolicyModel
 from policy_cases import cluster_strategy
 
 
@@ -34,14 +36,14 @@ class Share:
     def needed(self, endpoints: tuple[Endpoint, ...]) -> tuple[set[str], set[str], set[str]]:
         """The names that these endpoints lead to. Raises KeyError where the share lacks one."""
         classes = {e.policy_class for e in endpoints} - {"open"}
-        programs = {p for name in classes for p in self.classes[name].policies}
+        programs = {p for name in classes for tier in self.classes[name].tiers for p in tier.policies}
         rules = [r for name in programs for r in (*self.programs[name].ingress, *self.programs[name].egress)]
-        return classes, programs, {g for rule in rules for g in (rule.peer_group, rule.port_group)} - {""}
+        ends = [end for rule in rules for end in (rule.peer, rule.subject)]
+        named = {g for e in ends for g in (*e.groups, *e.not_groups, *e.port_groups, *e.not_port_groups)}
+        return classes, programs, named
 
-    def of(self, endpoint: Endpoint) -> list[PolicyProgramSpec]:
-        if endpoint.policy_class == "open":
-            return []
-        return [self.programs[name] for name in self.classes[endpoint.policy_class].policies]
+    def of(self, endpoint: Endpoint) -> tuple[ClassTier, ...]:
+        return () if endpoint.policy_class == "open" else self.classes[endpoint.policy_class].tiers
 
 
 def fed(cluster: Cluster) -> PolicyModel:
@@ -49,7 +51,7 @@ def fed(cluster: Cluster) -> PolicyModel:
     for name, declared in cluster.namespaces.items():
         model.set_namespace(name, declared)
     for key, policy in cluster.policies.items():
-        model.set_policy(key, policy)
+        model.set_policy(PolicyId("knp", *key), policy)
     for key, pod in cluster.pods.items():
         model.set_pod(key, pod)
         model.set_addresses(key, pod.metadata.uid, cluster.addresses[key])
@@ -72,11 +74,12 @@ def test_a_nodes_share_decides_as_the_reference(cluster: Cluster) -> None:
 
 
 def check(cluster: Cluster, share: Share, endpoint: Endpoint) -> None:
-    key, programs = (endpoint.namespace, endpoint.name), share.of(endpoint)
+    key, tiers = (endpoint.namespace, endpoint.name), share.of(endpoint)
+    groups = Groups(share.groups)
     own = cluster.addresses[key][0]
     others = [a for other, held in cluster.addresses.items() for a in held if other != key]
     for peer, (port, protocol) in itertools.product([*others, "192.0.2.7", "2001:db8::1"], PORTS):
-        incoming = evaluate_compiled(programs, share.groups, "Ingress", Flow(peer, own, protocol, port))
+        incoming = evaluate(tiers, share.programs, groups, "Ingress", Flow(peer, own, protocol, port)).allowed
         assert incoming == verdict(cluster, key, peer, port, protocol, "Ingress").allowed
-        outgoing = evaluate_compiled(programs, share.groups, "Egress", Flow(own, peer, protocol, port))
+        outgoing = evaluate(tiers, share.programs, groups, "Egress", Flow(own, peer, protocol, port)).allowed
         assert outgoing == verdict(cluster, key, peer, port, protocol, "Egress").allowed
