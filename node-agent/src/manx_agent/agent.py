@@ -29,11 +29,12 @@ from manx_agent.drivers.routes import KernelRoutes
 from manx_agent.ipam import Ipam, StatusWriter
 from manx_agent.model import AgentError, BgpOutcome
 from manx_agent.policy_loop import PolicyLoop
+from manx_agent.recheck import Recheck
 from manx_agent.report import Inputs, node_report
 from manx_agent.reporter import Reporter
 from manx_agent.state.share import Share
 from manx_agent.watches import Watches
-from manx_core.api.v1alpha1 import Interface, NodeReportStatus
+from manx_core.api.v1alpha1 import Interface, NodeReportStatus, PolicySettings
 from manx_kube.client import KubeClient
 
 log = logging.getLogger(__name__)
@@ -62,7 +63,9 @@ class Agent:
             on_blocks=self._heard_blocks,
             on_bad=lambda item: wake(),
         )
-        self._policy = PolicyLoop(share, KernelPolicy(), progress=self._watches.progress, changed=wake)
+        dataplane = KernelPolicy()
+        self._recheck = Recheck(lambda: dataplane.in_force, self._policy_settings)
+        self._policy = PolicyLoop(share, dataplane, progress=self._watches.progress, changed=self._applied)
         self._bgp = BgpDriver(SharedPaths(config.bgp_dir), KernelRoutes(), on_change=wake)
         self._bgp_loop = BgpLoop(share, self._bgp, changed=wake)
         self._ipam = Ipam(config.state_dir / "addresses.journal")
@@ -108,6 +111,7 @@ class Agent:
         self._say_unready("policy is not in the kernel yet")
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._policy.run())
+            tasks.create_task(self._recheck.run())
             tasks.create_task(self._bgp_loop.run())
             tasks.create_task(self._serve_pods())
 
@@ -122,6 +126,13 @@ class Agent:
     def _say_unready(self, reason: str) -> None:
         self._unready = reason
         self._cni.set_unready(reason)
+
+    def _applied(self) -> None:
+        self._reporter.wake()
+        self._recheck.notify()
+
+    def _policy_settings(self) -> PolicySettings:
+        return self._share.settings.policy if self._share.settings else PolicySettings()
 
     # --- what was heard --------------------------------------------------------------------------------------------
 

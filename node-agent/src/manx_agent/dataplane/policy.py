@@ -68,6 +68,8 @@ class KernelPolicy:
         """Policies that were found to have nothing to log."""
         self._in_charge = False
         """Whether the kernel ever was as we wanted it."""
+        self.in_force: Settled | None = None
+        """What was last brought into the kernel; None: nothing yet."""
 
     async def apply(self, view: PolicyView, dirty: Dirty) -> PolicyOutcome:
         """Brings the kernel to `view`. Does not raise on what programs say: that is in the outcome's `errors`.
@@ -111,6 +113,7 @@ class KernelPolicy:
                 return replace(self._outcome((), ()), closed=_strangers(view, left))
         drift = await self._bring(kernel, read=dirty.everything)
         self._in_charge = True
+        self.in_force = self._settled
         return self._outcome(drift, ())
 
     def _outcome(self, drift: tuple[str, ...], errors: tuple[str, ...]) -> PolicyOutcome:

@@ -80,6 +80,11 @@ class Reader:
                 addresses.setdefault(name, []).append(f"{address}/{found['prefixlen']}")
         return tuple(Interface(name=name, addresses=tuple(found)) for name, found in sorted(addresses.items()))
 
+    def addresses(self) -> frozenset[str]:
+        """Every address of every interface."""
+        found = (one.get_attr("IFA_LOCAL") or one.get_attr("IFA_ADDRESS") for one in self._ask("get_addr"))
+        return frozenset(str(address) for address in found)
+
     def mtu_of(self, address: str) -> int:
         """Of the interface that has the address; 1500 if none has."""
         for found in self._ask("get_addr"):

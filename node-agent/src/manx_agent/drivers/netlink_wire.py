@@ -14,14 +14,15 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Self
 
 from manx_agent.model import AgentError
 
 NLM_F_REQUEST, NLM_F_ACK = 0x1, 0x4
 NLM_F_EXCL, NLM_F_CREATE, NLM_F_REPLACE = 0x200, 0x400, 0x100
-NLMSG_ERROR = 2
+NLMSG_ERROR, NLMSG_DONE = 2, 3
+NLM_F_DUMP = 0x300
 NLM_F_CAPPED, NLM_F_ACK_TLVS = 0x100, 0x200
 NLMSGERR_ATTR_MSG = 1
 SOL_NETLINK, NETLINK_CAP_ACK, NETLINK_EXT_ACK = 270, 10, 11
@@ -41,8 +42,8 @@ class NetlinkError(AgentError):
 
 
 class Message(NamedTuple):
-    """A request: `body` is one of pyroute2's message classes, filled in; `about` names what it does, for errors.
-    `ignore`: errno values that mean that the kernel already is as wanted."""
+    """A request: `body` is one of pyroute2's message classes, filled in, or bytes; `about` names what it does, for
+    errors. `ignore`: errno values that mean that the kernel already is as wanted."""
 
     about: str
     type: int
@@ -102,6 +103,23 @@ class Wire:
             raise NetlinkError(f"netlink query: {error.strerror or error}", error.errno or 0) from error
         return {number: body for number, body in answers.items() if body is not None}
 
+    def dump(self, kind: int, body: bytes) -> Iterator[bytes]:
+        """The bodies of all messages of a request that is answered by many."""
+        packed = HEADER.pack(HEADER.size + len(body), kind, NLM_F_REQUEST | NLM_F_DUMP, 1, 0) + body
+        try:
+            self._socket.send(packed)
+            while True:
+                data = self._socket.recv(1 << 16)
+                for number, content in _messages(data):
+                    if number == NLMSG_DONE:
+                        return
+                    if number == NLMSG_ERROR:
+                        code = -struct.unpack_from("=i", content)[0]
+                        raise NetlinkError(f"netlink dump: {os.strerror(code)}", code)
+                    yield content
+        except OSError as error:
+            raise NetlinkError(f"netlink dump: {error.strerror or error}", error.errno or 0) from error
+
     def _acknowledgements(self, count: int) -> dict[int, tuple[int, str]]:
         answers: dict[int, tuple[int, str]] = {}
         while len(answers) < count:
@@ -112,10 +130,22 @@ class Wire:
 def _encode(message: Message, number: int) -> bytes:
     flags = message.flags | NLM_F_REQUEST | NLM_F_ACK
     body = message.body
+    if isinstance(body, bytes):
+        padded = body + bytes(-len(body) % 4)
+        return HEADER.pack(HEADER.size + len(body), message.type, flags, number, 0) + padded
     body["header"] = {"type": message.type, "flags": flags, "sequence_number": number, "pid": 0}
     body.encode()
     encoded = bytes(body.data)
     return encoded + bytes(-len(encoded) % 4)
+
+
+def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """(type, body) of the messages in a datagram."""
+    offset = 0
+    while offset + HEADER.size <= len(data):
+        length, kind, _, _, _ = HEADER.unpack_from(data, offset)
+        yield kind, data[offset + HEADER.size : offset + length]
+        offset += max(HEADER.size, (length + 3) & ~3)
 
 
 def parse_acknowledgements(data: bytes) -> dict[int, tuple[int, str]]:

@@ -98,10 +98,16 @@ def _denied(style: Style, match: str, direction: str, why: str) -> list[str]:
 
 
 def _tracked(style: Style) -> list[str]:
-    return [
+    rules = [
         f"-m conntrack --ctstate RELATED,ESTABLISHED {style.final}",
         f"-m conntrack --ctstate INVALID {DROP}",
     ]
+    return [*rules, _STRAY] if style.settings.established == "Recheck" else rules
+
+
+_STRAY = f"-p tcp -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN -m conntrack --ctstate NEW {DROP}"
+"""The kernel takes a packet from the midst of a connection that it does not know for the first of one: an answer would
+bring back what `recheck` has forgotten, turned round."""
 
 
 def _onward(family: Family, style: Style) -> list[str]:

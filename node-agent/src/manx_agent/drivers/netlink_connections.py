@@ -1,0 +1,46 @@
+"""The connections that the kernel tracks: read them all, forget some.
+
+Owns: the requests. Must not: decode entries or choose among them (`recheck` does), or be used on the event loop.
+Source: linux/netfilter/nfnetlink_conntrack.h.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Iterator, Sequence
+
+from manx_agent.drivers.netlink_conntrack import ABSENT, IPCTNL_MSG_CT_DELETE, NETLINK_NETFILTER
+from manx_agent.drivers.netlink_reading import Reader
+from manx_agent.drivers.netlink_wire import Message, Wire
+
+IPCTNL_MSG_CT_GET = (1 << 8) | 1
+BATCH = 50
+"""Deletions in one datagram."""
+_HEADER = struct.Struct("=BBH")
+
+
+def entries() -> Iterator[bytes]:
+    """The bodies of the messages that describe all entries, of both families. Blocking. Raises NetlinkError."""
+    with Wire(NETLINK_NETFILTER) as wire:
+        yield from wire.dump(IPCTNL_MSG_CT_GET, _HEADER.pack(socket.AF_UNSPEC, 0, 0))
+
+
+def forget(identities: Sequence[tuple[bool, bytes]]) -> None:
+    """Deletes entries: (whether of IPv6, the attributes that identify it). One that has gone meanwhile is no error.
+    Blocking. Raises NetlinkError."""
+    messages = [_deletion(ipv6, identity) for ipv6, identity in identities]
+    with Wire(NETLINK_NETFILTER) as wire:
+        for start in range(0, len(messages), BATCH):
+            wire.send(messages[start : start + BATCH])
+
+
+def _deletion(ipv6: bool, identity: bytes) -> Message:
+    family = socket.AF_INET6 if ipv6 else socket.AF_INET
+    return Message("forget a connection", IPCTNL_MSG_CT_DELETE, 0, _HEADER.pack(family, 0, 0) + identity, ABSENT)
+
+
+def own_addresses() -> frozenset[str]:
+    """Every address of this node, of both families. Blocking. Raises NetlinkError."""
+    with Reader() as reader:
+        return reader.addresses()
