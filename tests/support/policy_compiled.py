@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Literal
 
 from manx_core.api.core_v1 import EndpointSlice
 from manx_core.api.tier import BUILT_IN
@@ -54,7 +55,7 @@ class Compiled:
             return False, math.inf if order is None else order, name
         return (False, BUILT_IN[name][0], name) if name in BUILT_IN else (True, math.inf, name)
 
-    def _default_action(self, name: str) -> str:
+    def _default_action(self, name: str) -> Literal["Deny", "Pass"]:
         if name in self.cluster.tiers:
             return self.cluster.tiers[name].default_action
         return BUILT_IN[name][1] if name in BUILT_IN else "Deny"

@@ -38,6 +38,11 @@ def gnp(name: str, *, uid: str = "", **spec: Any) -> GlobalNetworkPolicy:
     return GlobalNetworkPolicy.parse({"metadata": {"name": name, "uid": uid or f"uid-{name}"}, "spec": spec})
 
 
+def raw_policy(policy: NetworkPolicy | GlobalNetworkPolicy) -> dict[str, Any]:
+    """As the API server has it."""
+    return policy.model_dump(mode="json", by_alias=True, exclude_unset=True)
+
+
 def tier(name: str, order: float | None = None, action: str | None = None) -> Tier:
     spec = {"order": order, "defaultAction": action}
     return Tier.parse({"metadata": {"name": name}, "spec": {k: v for k, v in spec.items() if v is not None}})

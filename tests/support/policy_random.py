@@ -251,10 +251,9 @@ class Drawer:
             found["protocol"] = protocol
         elif self.rarely():
             found["notProtocol"] = self.one(allowed)
-        if protocol in families:
-            for name in ("icmp", "notICMP"):
-                if self.sometimes():
-                    found[name] = self.one(({"type": 8}, {"type": 8, "code": 1}, {"type": 128}, {"type": 3, "code": 4}))
+        for name in ("icmp", "notICMP"):
+            if (protocol in families or (name == "notICMP" and self.rarely())) and self.sometimes():
+                found[name] = self.one(({"type": 8}, {"type": 8, "code": 1}, {"type": 128}, {"type": 3, "code": 4}))
         return protocol
 
     def _calico_spec(self) -> dict[str, Any]:
