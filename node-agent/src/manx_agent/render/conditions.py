@@ -93,7 +93,7 @@ def _conditions(scope: Scope, rule: Rule, direction: Direction, suspicious: bool
     subject = _End(scope, rule, rule.subject, "subject", "dst" if direction == "ingress" else "src", suspicious)
     ends = (peer, subject) if direction == "ingress" else (subject, peer)
     yield from (end.network for end in ends)
-    yield lambda: _protocol(rule)
+    yield lambda: _protocol(scope.family, rule)
     yield lambda: _icmp(scope.family, rule)
     for end in ends:
         yield from (end.networks, end.groups, end.not_groups, end.not_networks)
@@ -116,21 +116,31 @@ def _named(field_name: str, text: str) -> str:
 _NAMES = ("TCP", "UDP", "SCTP", "UDPLite", "ICMP", "ICMPv6")
 
 
-def _protocol(rule: Rule) -> list[str]:
+def _protocol(family: Family, rule: Rule) -> list[str]:
+    """A rule of every protocol that excludes an ICMP type is two: of all that is not ICMP, and of ICMP. A protocol that
+    is excluded beside it, for which `-p` has no room, is known to connection tracking."""
     wanted, unwanted = _named("protocol", rule.protocol), _named("notProtocol", rule.not_protocol)
     if wanted:
         return [] if wanted == unwanted else [f"-p {wanted} "]
-    return [f"! -p {unwanted} " if unwanted else ""]
+    if rule.not_icmp is None or unwanted == family.icmp:
+        return [f"! -p {unwanted} " if unwanted else ""]
+    others = f"-m conntrack ! --ctproto {_number(unwanted)} " if unwanted else ""
+    of_icmp = f"-p {family.icmp} {_icmp_match(family, 'notICMP', rule.not_icmp, '! ')}"
+    return [f"! -p {family.icmp} {others}", of_icmp]
+
+
+def _number(printed: str) -> int:
+    """Of a protocol as iptables-save prints it."""
+    return next((number for number, name in _PRINTED.items() if name == printed), 0) or int(printed)
 
 
 def _icmp(family: Family, rule: Rule) -> list[str]:
-    if rule.icmp is None and rule.not_icmp is None:
-        return [""]
     protocol = _named("protocol", rule.protocol)
-    if protocol not in _ICMP:
+    if rule.icmp is not None and protocol not in _ICMP:
         raise Unreadable("icmp: needs protocol ICMP or ICMPv6")
     if protocol != family.icmp:
-        return []
+        # What is not this family's ICMP is of no type. `_protocol` has seen to rules of every protocol.
+        return [] if rule.icmp is not None else [""]
     yes = _icmp_match(family, "icmp", rule.icmp, "")
     return [f"{yes}{_icmp_match(family, 'notICMP', rule.not_icmp, '! ')}"]
 
