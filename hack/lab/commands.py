@@ -24,6 +24,7 @@ def do_up(options: Namespace) -> None:
         nodes=options.nodes,
         bare=options.bare,
         dev=options.dev,
+        ipv4_only=options.ipv4_only,
         image=options.image,
         extra_images=options.images,
         apiserver_args=options.apiserver_arg,

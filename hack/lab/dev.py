@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from lab.image import compile_cni
-from lab.install import CUSTOM_RESOURCES, NAMESPACE, OPERATOR_MANIFEST
+from lab.install import NAMESPACE, OPERATOR_MANIFEST, custom_resources
 from lab.kubectl import Kubectl
 from lab.machines import HERE, Daemon, Machines
 from lab.run import LabError
@@ -54,7 +54,7 @@ def install(machines: Machines) -> None:
     kubectl("create", "-f", str(NO_AGENT_PODS))
     documents = [d for d in yaml.safe_load_all(OPERATOR_MANIFEST.read_text()) if d]
     kubectl("create", "-f", "-", stdin=yaml.safe_dump_all(d for d in documents if not _is_workload(d)))
-    kubectl("create", "-f", str(CUSTOM_RESOURCES))
+    kubectl("create", "-f", str(custom_resources(machines.settings)))
     _install_cni(machines)
     restart(machines, [])
 

@@ -6,19 +6,27 @@ It must not do anything that a user of a real cluster could not do, nor help the
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from lab.kubectl import Kubectl
 from lab.machines import Machines
 from lab.run import LabError, wait_for
-from lab.settings import CHECKOUT
+from lab.settings import CHECKOUT, Settings
 
 NAMESPACE = "manx-system"
 OPERATOR_MANIFEST = CHECKOUT / "manifests/operator.yaml"
-CUSTOM_RESOURCES = CHECKOUT / "manifests/custom-resources.yaml"
+CUSTOM_RESOURCES = CHECKOUT / "manifests/custom-resources-dual-stack.yaml"
+CUSTOM_RESOURCES_IPV4 = CHECKOUT / "manifests/custom-resources.yaml"
+
+
+def custom_resources(settings: Settings) -> Path:
+    """The second manifest: the lab's cluster is dual-stack, and so are its pods unless it was asked for otherwise."""
+    return CUSTOM_RESOURCES_IPV4 if settings.ipv4_only else CUSTOM_RESOURCES
 
 
 def require_manifests() -> None:
     """LabError that names what this checkout lacks."""
-    for path in (OPERATOR_MANIFEST, CUSTOM_RESOURCES):
+    for path in (OPERATOR_MANIFEST, CUSTOM_RESOURCES, CUSTOM_RESOURCES_IPV4):
         if not path.is_file():
             raise LabError(f"{path.relative_to(CHECKOUT)} is missing in this checkout (./hack/up --bare does without)")
 
@@ -26,7 +34,7 @@ def require_manifests() -> None:
 def install(machines: Machines) -> None:
     """The two commands, back to back."""
     kubectl = Kubectl(machines.settings)
-    for path in (OPERATOR_MANIFEST, CUSTOM_RESOURCES):
+    for path in (OPERATOR_MANIFEST, custom_resources(machines.settings)):
         print(f"      $ kubectl create -f {path.relative_to(CHECKOUT)}", flush=True)
         kubectl("create", "-f", str(path))
 

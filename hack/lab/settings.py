@@ -65,6 +65,7 @@ class Settings:
     api_port: int = 0
     bare: bool = False
     dev: bool = False
+    ipv4_only: bool = False
     image: str = DEFAULT_IMAGE
     extra_images: list[str] = field(default_factory=list)
     apiserver_args: list[str] = field(default_factory=list)
@@ -89,6 +90,11 @@ class Settings:
     def kubeconfig(self) -> Path:
         """The administrator's kubeconfig, for use from the root namespace."""
         return self.state / "kubeconfig"
+
+    @property
+    def families(self) -> int:
+        """How many families of addresses pods have."""
+        return 1 if self.ipv4_only else 2
 
     @property
     def node_names(self) -> list[str]:

@@ -19,6 +19,7 @@ from lab.transcript import Transcript
 
 EXAMPLES = HERE / "examples"
 NAMESPACE = "show"
+FAMILIES = ("-4", "-6")
 ROUTE_PROTOCOL = "77"  # Manx's own, in every route that it puts into a kernel
 NEW_AS, DEFAULT_AS = 63400, 64512
 GAP_AT_MOST = 5.0
@@ -62,15 +63,15 @@ def show_sessions(script: Transcript) -> None:
     wait_mesh(script, DEFAULT_AS)
     script.typed("get", "nodereports")
     print_sessions(script)
-    others = script.settings.nodes - 1
+    others = (script.settings.nodes - 1) * script.settings.families
     for node in script.settings.node_names:
         count = len(established(script, node))
         script.check(count == others, f"{node}'s kernel has {count} established connections on TCP port 179")
 
 
 def wait_mesh(script: Transcript, as_number: int) -> None:
-    """Wait until every node reports a session with every other, all in one AS."""
-    wanted = script.settings.nodes - 1
+    """Wait until every node reports a session of each family with every other, all in one AS."""
+    wanted = (script.settings.nodes - 1) * script.settings.families
 
     def whole() -> bool:
         return all(
@@ -96,10 +97,10 @@ def sessions(script: Transcript) -> dict[str, list[dict[str, Any]]]:
 
 def print_sessions(script: Transcript) -> None:
     """Who with whom, AS, state, prefixes."""
-    print(f"     {'node':10} {'peer':10} {'address':16} {'AS':>10} {'local AS':>10}  {'state':12} prefixes")
+    print(f"     {'node':10} {'peer':10} {'address':18} {'AS':>10} {'local AS':>10}  {'state':12} prefixes")
     for node, peers in sessions(script).items():
         for p in sorted(peers, key=lambda peer: str(peer["name"])):
-            who = f"{node:10} {p['name']:10} {p['address']:16} {p['asNumber']:>10} {p['localAsNumber']:>10}"
+            who = f"{node:10} {p['name']:10} {p['address']:18} {p['asNumber']:>10} {p['localAsNumber']:>10}"
             print(f"     {who}  {p['state']:12} {p.get('prefixesReceived', 0)}")
 
 
@@ -121,6 +122,8 @@ def show_routes(script: Transcript) -> None:
 
         wait_for(f"{node} to have routes {sorted(wanted)}", learned, timeout=30)
         script.typed_on(node, "ip", "route", "show", "proto", ROUTE_PROTOCOL)
+        if script.settings.families > 1:
+            script.typed_on(node, "ip", "-6", "route", "show", "proto", ROUTE_PROTOCOL)
         script.check(learned(), f"{node} reaches {len(wanted)} blocks by way of their nodes")
 
 
@@ -134,18 +137,18 @@ def wanted_routes(script: Transcript, node: str) -> set[tuple[str, str]]:
     blocks = [b["spec"] for b in script.kubectl.items("ipamblocks.manx.dev")]
     found = set()
     for pod in script.kubectl.items("pods", "-n", NAMESPACE):
-        home = pod["spec"]["nodeName"]
-        for block in blocks:
-            holds = ipaddress.ip_address(pod["status"]["podIP"]) in ipaddress.ip_network(block["cidr"])
-            if holds and home != node:
-                found.add((block["cidr"], script.settings.member(home).address))
+        home = script.settings.member(pod["spec"]["nodeName"])
+        addresses = [ipaddress.ip_address(each["ip"]) for each in pod["status"]["podIPs"]]
+        for network in (ipaddress.ip_network(block["cidr"]) for block in blocks):
+            if home.name != node and any(address in network for address in addresses):
+                found.add((str(network), home.address6 if network.version == 6 else home.address))
     return found
 
 
 def kernel_routes(script: Transcript, node: str) -> set[tuple[str, str]]:
     """(prefix, next hop) of Manx's routes in a node's kernel."""
-    text = script.machines.exec(node, ["ip", "-4", "route", "show", "proto", ROUTE_PROTOCOL])
-    return set(re.findall(r"^(\S+) via (\S+)", text, re.MULTILINE))
+    both = (script.machines.exec(node, ["ip", family, "route", "show", "proto", ROUTE_PROTOCOL]) for family in FAMILIES)
+    return {route for text in both for route in re.findall(r"^(\S+) via (\S+)", text, re.MULTILINE)}
 
 
 def show_policy(script: Transcript) -> None:
@@ -204,8 +207,14 @@ def show_as_number(script: Transcript) -> None:
 
 def check_opens(script: Transcript, captured: dict[tuple[str, str], int]) -> None:
     """Every session's two OPEN messages carried the new number."""
-    addresses = {script.settings.member(name).address: name for name in script.settings.node_names}
+    members = [script.settings.member(name) for name in script.settings.node_names]
+    addresses = {member.address: member.name for member in members}
+    if script.settings.families > 1:
+        addresses |= {member.address6: member.name for member in members}
     for pair in itertools.permutations(addresses, 2):
+        if (":" in pair[0]) != (":" in pair[1]) or addresses[pair[0]] == addresses[pair[1]]:
+            continue
         number = captured.get(pair)
-        claim = f"captured OPEN from {addresses[pair[0]]} to {addresses[pair[1]]} says AS {NEW_AS}"
+        version = 6 if ":" in pair[0] else 4
+        claim = f"captured OPEN from {addresses[pair[0]]} to {addresses[pair[1]]} by IPv{version} says AS {NEW_AS}"
         script.check(number == NEW_AS, claim, f"the last one said {number}")

@@ -27,6 +27,10 @@ LOOP = (
 )
 
 
+# Flags of TCP over IPv6 cannot be asked for: there, every packet is taken.
+WITH_DATA = "tcp port 179 and (ip6 or tcp[tcpflags] & tcp-push != 0)"
+
+
 class RequestStream:
     """HTTP requests from a pod to ``address:port``, one after the other, while the ``with`` block runs."""
 
@@ -76,7 +80,7 @@ class OpenCapture:
         self.lines: list[str] = []
 
     def __enter__(self) -> OpenCapture:
-        words = ["tcpdump", "-i", BRIDGE, "-l", "-n", "-v", "tcp port 179 and tcp[tcpflags] & tcp-push != 0"]
+        words = ["tcpdump", "-i", BRIDGE, "-l", "-n", "-v", WITH_DATA]
         self._process = self._machines.popen(FABRIC, words)
         self._listening = threading.Event()
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -108,7 +112,7 @@ def parse_opens(text: str) -> dict[tuple[str, str], int]:
     found: dict[tuple[str, str], int] = {}
     ends: tuple[str, str] | None = None
     for line in text.splitlines():
-        packet = re.match(r"\s+(\d+\.\d+\.\d+\.\d+)\.\d+ > (\d+\.\d+\.\d+\.\d+)\.\d+:", line)
+        packet = re.search(r"\s(\d+\.\d+\.\d+\.\d+|[0-9a-f:]+:[0-9a-f:]*)\.\d+ > (\S+)\.\d+: Flags", line)
         if packet:
             ends = (packet[1], packet[2])
         opened = re.search(r"my AS (\d+)", line)

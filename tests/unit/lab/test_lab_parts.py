@@ -30,6 +30,12 @@ tcpdump: listening on br0, link-type EN10MB (Ethernet), snapshot length 262144 b
     198.51.100.11.33335 > 198.51.100.12.179: Flags [P.], cksum 0x1, seq 1:54, ack 1, length 53: BGP
 \tOpen Message (1), length: 53
 \t  Version 4, my AS 63400, Holdtime 180s, ID 198.51.100.11
+10:00:00.5 IP6 (class 0xc0, flowlabel 0x1, hlim 1, next-header TCP (6) payload length: 85) 2001:db8:51::b.33336 > \
+2001:db8:51::c.179: Flags [P.], cksum 0x1, seq 1:54, ack 1, length 53: BGP
+\tOpen Message (1), length: 53
+\t  Version 4, my AS 63401, Holdtime 180s, ID 198.51.100.11
+10:00:00.6 IP6 (class 0xc0, hlim 1, next-header TCP (6) payload length: 32) 2001:db8:51::c.179 > \
+2001:db8:51::b.33336: Flags [.], cksum 0x1, ack 54, length 0
 """
 
 
@@ -37,6 +43,7 @@ def test_the_last_open_of_each_direction_counts() -> None:
     assert parse_opens(CAPTURE) == {
         ("198.51.100.11", "198.51.100.12"): 63400,
         ("198.51.100.12", "198.51.100.11"): 63400,
+        ("2001:db8:51::b", "2001:db8:51::c"): 63401,
     }
     assert parse_opens(CAPTURE.rpartition("10:00:00.4")[0])[("198.51.100.11", "198.51.100.12")] == 64512
 
