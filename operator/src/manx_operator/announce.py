@@ -43,6 +43,10 @@ class Announcer:
         self._exhausted: frozenset[str] = frozenset()
         self._writing: asyncio.Task[None] | None = None
 
+    @property
+    def recorder(self) -> EventRecorder:
+        return self._recorder
+
     # --- Events -------------------------------------------------------------------------------------------------------
 
     def policies(self, changed: Iterable[PolicyId], problems: Callable[[PolicyId], Iterable[Any]]) -> None:

@@ -36,6 +36,7 @@ from manx_operator.model.types import Kind
 from manx_operator.observed import Key, Observed
 from manx_operator.pods_by_node import PodsByNode
 from manx_operator.policy_feed import PolicyFeed
+from manx_operator.policy_statuses import PolicyStatuses
 from manx_operator.pools import Pools
 from manx_operator.settings import Settings
 from manx_operator.span_labels import SpanLabels
@@ -92,6 +93,10 @@ class Control:
         self._decider = Decider(self, self.observed, spans, term.epoch, time.monotonic)
         self.model = PolicyModel()
         self._feed = PolicyFeed(inputs, self.model, self._kinds)
+        self._statuses = PolicyStatuses(
+            client, inputs, self.observed, term, announcer.recorder, self.model.nodes_of,
+            coalesce=settings.status_coalesce,
+        )  # fmt: skip
         self.speakers = Speakers(inputs.nodes.cache, inputs.reports.cache, self._kinds)
         self.pools = Pools(self._kinds, services)
         self._addresses = Addresses(inputs.pods.cache, self.model.set_addresses)
@@ -130,6 +135,7 @@ class Control:
         log.info("writing %s", "begins" if active else "is suspended: no Installation, or another network")
         if not active:
             self.writer.pause()
+            self._statuses.pause()
             return
         objects = (Key(RESOURCE_OF[kind], name) for kind, name in self.model.all_keys())
         nodes = self._keys_of_nodes(self._node_names())
@@ -137,12 +143,14 @@ class Control:
         self.blocks.touch_all()
         self._flush_soon()
         self.writer.start(self._decider)
+        self._statuses.start()
 
     async def stop(self) -> None:
         self.inputs.listener = None
         for timer in (*self._timers, self._flush_timer):
             if timer is not None:
                 timer.cancel()
+        await self._statuses.stop()
         await self.writer.stop()
 
     # --- what the term begins with ------------------------------------------------------------------------------------
@@ -154,6 +162,7 @@ class Control:
             for (_, name), raw in self.inputs.of(resource).cache.items():
                 kept.put(name, raw)
         self._feed.fill()
+        self._statuses.fill()
         for (_, name), block in self.inputs.blocks.cache.items():
             self._addresses.block_changed(name, block)
 
@@ -175,6 +184,7 @@ class Control:
         """One informer's batch."""
         for event in batch.events:
             self._hear(resource, event)
+            self._statuses.heard(resource, event)
         if resource == r.ADDRESS_GROUPS:
             self._held.heard(batch)
         self._flush_soon()
@@ -240,6 +250,7 @@ class Control:
                 self.writer.mark(self._keys_of_nodes(self._node_names()))
         changes = self.model.drain()
         self.writer.mark(Key(RESOURCE_OF[kind], name) for kind, name in changes.objects)
+        self._statuses.touched(name for kind, name in changes.objects if kind == "PolicyProgram")
         self.writer.mark(Key(r.NODE_STATES, name) for name in changes.nodes)
         touched = self.blocks.plan()
         self.writer.mark(self.blocks.blocks_of(touched))

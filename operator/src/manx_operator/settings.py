@@ -39,6 +39,8 @@ class Settings:
     """How often freed addresses are looked at."""
     forget_settle: float = 120.0
     """How long a process that has just started forgets no address: it cannot know what was deleted before."""
+    status_coalesce: float = 1.0
+    """From a change of where a policy is in force to its status saying so."""
     kopf: bool = True
     """Whether kopf runs on the leader: conditions and Events of users' kinds."""
     installer: bool = True
