@@ -39,7 +39,7 @@ class Recorder:
 
 
 def endpoint(container_id: str) -> LocalEndpoint:
-    return LocalEndpoint("ns", container_id, "u", container_id, "mnx0", "10.0.0.1")
+    return LocalEndpoint("ns", container_id, "u", container_id, "mnx0", ("10.0.0.1",))
 
 
 @asynccontextmanager

@@ -13,6 +13,7 @@ from manx_core.api.core_v1 import ObjectMeta
 from manx_core.api.v1alpha1 import (
     AddressGroup,
     AddressGroupSpec,
+    ClassTier,
     Endpoint,
     IPAMBlock,
     IPAMBlockSpec,
@@ -29,7 +30,8 @@ from manx_core.api.v1alpha1 import (
 
 def policy_class(name: str, version: int, *policies: str) -> PolicyClass:
     meta = ObjectMeta(name=name, resource_version=str(version))
-    return PolicyClass(metadata=meta, spec=PolicyClassSpec(epoch=1, policies=policies))
+    tiers = (ClassTier(name="default", policies=policies),)
+    return PolicyClass(metadata=meta, spec=PolicyClassSpec(epoch=1, tiers=tiers))
 
 
 def chunk(group: str, number: int, chunks: int, *members: str, version: int = 1) -> AddressGroup:
@@ -43,7 +45,7 @@ def node_state(*endpoints: Endpoint, pools: tuple[PoolSettings, ...] = ()) -> No
 
 
 def local(container_id: str, uid: str = "u1") -> LocalEndpoint:
-    return LocalEndpoint("ns", "pod", uid, container_id, "mnx0", "10.0.0.1")
+    return LocalEndpoint("ns", "pod", uid, container_id, "mnx0", ("10.0.0.1",))
 
 
 def test_the_newer_of_two_watches_wins_and_an_object_in_either_exists() -> None:

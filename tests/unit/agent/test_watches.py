@@ -12,7 +12,7 @@ from fakeapi import FakeApi
 from manx_agent.reporter import Reporter
 from manx_agent.state.share import Share
 from manx_agent.watches import Watches
-from manx_core.api.v1alpha1 import NodeReportStatus
+from manx_core.api.v1alpha1 import ClassTier, NodeReportStatus
 from manx_core.span import EVERYWHERE, span_label
 from manx_kube.client import KubeClient
 from manx_kube.resources import ADDRESS_GROUPS, NODE_REPORTS, NODE_STATES, POLICY_CLASSES
@@ -27,7 +27,12 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 def a_class(labels: dict[str, str], *policies: str) -> dict[str, Any]:
-    return {"metadata": {"name": "pc-1", "labels": labels}, "spec": {"epoch": 1, "policies": list(policies)}}
+    spec = {"epoch": 1, "tiers": [{"name": "default", "policies": list(policies)}]}
+    return {"metadata": {"name": "pc-1", "labels": labels}, "spec": spec}
+
+
+def tiers(*policies: str) -> tuple[ClassTier, ...]:
+    return (ClassTier(name="default", policies=policies),)
 
 
 def watches(client: KubeClient, share: Share) -> Watches:
@@ -44,9 +49,9 @@ async def test_a_node_hears_its_share_only_and_through_a_change_of_label() -> No
             await heard.wait_synced()
             assert share.settings is not None
             assert share.settings.ipv4 == "192.0.2.1"
-            assert share.policy_view().classes == {"pc-1": ("a",)}
+            assert share.policy_view().classes == {"pc-1": tiers("a")}
             api.state.put(POLICY_CLASSES, a_class({EVERYWHERE: ""}, "a", "b"))
-            await until(lambda: share.policy_view().classes == {"pc-1": ("a", "b")})
+            await until(lambda: share.policy_view().classes == {"pc-1": tiers("a", "b")})
             api.state.put(POLICY_CLASSES, a_class(OTHER, "a"))
             await until(lambda: share.policy_view().classes == {})
 

@@ -9,7 +9,8 @@ from manx_agent.model import LocalEndpoint, PolicyView
 from manx_agent.render import names
 from manx_agent.render.compare import differences
 from manx_agent.render.decoded import decode, disagreements
-from manx_agent.render.dispatch import FIXED, SELF, without_ipv6
+from manx_agent.render.dispatch import without_ipv6
+from manx_agent.render.family import IPV4
 from manx_agent.render.image import Image, SetImage, Table, seal, unsealed
 from manx_agent.render.plan import plan
 from manx_agent.render.policy import Renderer
@@ -79,7 +80,7 @@ _DECODED = {
         "set": [{"match-set": ["a", "src"]}, {"match-set": ["!", "b", "dst"]}, {"match-set": ["c", "dst"]}],
         "target": {"MASQUERADE": {"random-fully": ""}},
     },
-    f"{SELF}-j ACCEPT": {"bpf": {"bytecode": SELF.split('"')[1]}, "target": "ACCEPT"},
+    f"{IPV4.same}-j ACCEPT": {"bpf": {"bytecode": IPV4.same.split('"')[1]}, "target": "ACCEPT"},
     "! -s 10.0.0.1/32 -j DROP": {"src": "!10.0.0.1/32", "target": "DROP"},
 }
 
@@ -156,7 +157,9 @@ async def test_the_environment_overrides_the_back_end(monkeypatch: pytest.Monkey
 
 
 def _image(*pods: tuple[int, str], groups: dict[str, frozenset[str]] | None = None) -> Image:
-    endpoints = {f"c{n}": LocalEndpoint("d", f"p{n}", "u", f"c{n}", f"mnx{n:011x}", f"10.244.0.{n}") for n, _ in pods}
+    endpoints = {
+        f"c{n}": LocalEndpoint("d", f"p{n}", "u", f"c{n}", f"mnx{n:011x}", (f"10.244.0.{n}",)) for n, _ in pods
+    }
     class_of = {("d", f"p{n}", "u"): name for n, name in pods}
     view = PolicyView(endpoints=endpoints, class_of=class_of, classes={name: () for _, name in pods if name != "open"})
     image = Renderer().render(settle(view, Settled(), 0.0)).image
@@ -234,4 +237,4 @@ def test_members_and_pools_that_mean_nothing_are_told_and_left_out() -> None:
 def test_without_ipv6_nothing_is_written_to_its_tables() -> None:
     assert {step.kind for step in plan(Image(), without_ipv6(_image()))} == {"sets", "rules"}
     assert {step.kind for step in plan(Image(), _image())} == {"sets", "rules", "rules6"}
-    assert set(FIXED) == {"raw", "filter", "nat", "raw6", "filter6"}
+    assert set(_image().chains) == {"raw", "filter", "nat", "raw6", "filter6"}

@@ -7,23 +7,27 @@ from typing import Any
 
 from manx_agent.model import LocalEndpoint, PolicyView
 from manx_agent.render.settle import HOLD, Settled, settle
-from manx_core.api.v1alpha1 import PolicyProgramSpec, PolicySource, Rule
+from manx_core.api.v1alpha1 import ClassTier, PolicyProgramSpec, PolicySource, Rule, RuleEnd
 
 _SOURCE = PolicySource(kind="NetworkPolicy", name="n")
-_POD = LocalEndpoint("default", "pod", "uid", "c1", "mnx00000000001", "10.244.0.1")
+_POD = LocalEndpoint("default", "pod", "uid", "c1", "mnx00000000001", ("10.244.0.1",))
 _C1 = frozenset({"c1"})
 _ID = ("default", "pod", "uid")
 
 
+def _tiers(*policies: str) -> tuple[ClassTier, ...]:
+    return (ClassTier(name="default", policies=policies),)
+
+
 def _spec(*groups: str) -> PolicyProgramSpec:
-    rules = tuple(Rule(peer_group=group) for group in groups)
+    rules = tuple(Rule(peer=RuleEnd(groups=(group,))) for group in groups)
     return PolicyProgramSpec(epoch=1, source=_SOURCE, types=("Ingress",), ingress=rules)
 
 
 def _view(**changes: Any) -> PolicyView:
     base = PolicyView(
         endpoints={"c1": _POD},
-        classes={"pc-1": ("p",)},
+        classes={"pc-1": _tiers("p")},
         programs={"p": _spec("g")},
         groups={"g": frozenset({"10.0.0.1"})},
         group_types={"g": "Addresses"},
@@ -65,13 +69,13 @@ def test_a_group_that_goes_while_a_policy_needs_it_is_held_too() -> None:
 
 
 def test_a_class_with_a_missing_policy_stays_as_it_was_and_then_closes() -> None:
-    waiting = _view(classes={"pc-1": ("p", "q")})
+    waiting = _view(classes={"pc-1": _tiers("p", "q")})
     held = settle(waiting, _whole(), 0.0)
-    assert held.classes == {"pc-1": ("p",)}
+    assert held.classes == {"pc-1": _tiers("p")}
     late = settle(waiting, held, HOLD)
     assert (late.classes, late.closed, late.policies) == ({}, _C1, {})
     come = settle(replace(waiting, programs={"p": _spec("g"), "q": _spec()}), late, HOLD)
-    assert (come.classes, come.closed) == ({"pc-1": ("p", "q")}, frozenset())
+    assert (come.classes, come.closed) == ({"pc-1": _tiers("p", "q")}, frozenset())
 
 
 def test_a_policy_that_goes_before_the_class_lets_go_of_it_is_held() -> None:
@@ -81,17 +85,17 @@ def test_a_policy_that_goes_before_the_class_lets_go_of_it_is_held() -> None:
 
 
 def test_a_new_policy_that_lacks_a_group_leaves_the_class_as_it_was_and_then_does_without() -> None:
-    waiting = _view(classes={"pc-1": ("p", "q")}, programs={"p": _spec("g"), "q": _spec("h")})
+    waiting = _view(classes={"pc-1": _tiers("p", "q")}, programs={"p": _spec("g"), "q": _spec("h")})
     held = settle(waiting, _whole(), 0.0)
-    assert held.classes == {"pc-1": ("p",)}
+    assert held.classes == {"pc-1": _tiers("p")}
     late = settle(waiting, held, HOLD)
-    assert (late.classes, late.policies["q"].lacking) == ({"pc-1": ("p", "q")}, frozenset({"h"}))
+    assert (late.classes, late.policies["q"].lacking) == ({"pc-1": _tiers("p", "q")}, frozenset({"h"}))
 
 
 def test_an_endpoint_stays_in_its_old_class_until_the_new_one_is_there() -> None:
     waiting = _view(class_of={_ID: "pc-2"}, classes={})
     held = settle(waiting, _whole(), 0.0)
-    assert (held.endpoints["c1"][1], held.classes, held.awaited) == ("pc-1", {"pc-1": ("p",)}, _C1)
+    assert (held.endpoints["c1"][1], held.classes, held.awaited) == ("pc-1", {"pc-1": _tiers("p")}, _C1)
     late = settle(waiting, held, HOLD)
     assert (late.closed, late.classes, late.awaited) == (_C1, {}, frozenset())
     come = settle(_view(class_of={_ID: "pc-2"}, classes={"pc-2": ()}), held, 1.0)
@@ -124,5 +128,5 @@ def test_a_group_missing_for_long_is_not_waited_for_again() -> None:
 
 
 def test_classes_of_no_pod_here_are_left_out() -> None:
-    settled = settle(_view(classes={"pc-1": ("p",), "pc-9": ("q",)}), Settled(), 0.0)
+    settled = settle(_view(classes={"pc-1": _tiers("p"), "pc-9": _tiers("q")}), Settled(), 0.0)
     assert (set(settled.classes), dict(settled.since)) == ({"pc-1"}, {})

@@ -70,10 +70,10 @@ def class_chains(
 ) -> dict[str, Rules]:
     """One class in one direction."""
     chains = [_chain(name, tier, direction, first=at == 0) for at, tier in enumerate(tiers)]
-    following = [*chains[1:], ""]
     marked = style.returns(direction) or any(tier.passes for tier in tiers)
     sealed = {}
-    for at, (chain, tier, after) in enumerate(zip(chains, tiers, following, strict=True)):
+    for at, (chain, tier) in enumerate(zip(chains, tiers, strict=True)):
+        after = chains[at + 1] if at + 1 < len(chains) else ""
         unmark = marked if at == 0 else tiers[at - 1].passes
         rules = [style.unmarked] if unmark else []
         rules += [rule for policy in tier.policies for rule in _policy(*policy, direction, after, style)]
