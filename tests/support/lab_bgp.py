@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,9 +38,19 @@ class LabMesh:
     def nodes(self) -> list[str]:
         return self.cluster.nodes
 
-    def address(self, node: str) -> str:
+    @property
+    def versions(self) -> tuple[int, ...]:
+        """The IP versions of the mesh: it has a session of each between every two nodes."""
+        return (4, 6)[: self.cluster.settings.families]
+
+    def address(self, node: str, version: int = 4) -> str:
         """The address by which others should reach a node."""
-        return self.moved.get(node) or self.cluster.settings.member(node).address
+        member = self.cluster.settings.member(node)
+        return member.address6 if version == 6 else self.moved.get(node) or member.address
+
+    def addresses(self, nodes: Iterable[str]) -> set[str]:
+        """Of each of these nodes, of each family."""
+        return {self.address(node, version) for node in nodes for version in self.versions}
 
     # --- what kernels have --------------------------------------------------------------------------------------------
 
@@ -51,24 +61,30 @@ class LabMesh:
         for line in self.cluster.node_exec(node, *words).splitlines():
             local, remote = line.split()[2:4]
             address, port = remote.rsplit(":", 1)
-            found.setdefault(address, set()).add((local.rsplit(":", 1)[1], port))
+            found.setdefault(address.strip("[]"), set()).add((local.rsplit(":", 1)[1], port))
         return {address: frozenset(ports) for address, ports in found.items()}
 
-    def session(self, node: str, other: str) -> Ports:
+    def session(self, node: str, other: str, version: int = 4) -> Ports:
         """Ports of the connection between two nodes."""
-        return self.connections(node).get(self.address(other), frozenset())
+        return self.connections(node).get(self.address(other, version), frozenset())
+
+    def sessions(self, node: str, other: str) -> tuple[Ports, ...]:
+        """The same of each family."""
+        return tuple(self.session(node, other, version) for version in self.versions)
 
     def routes(self, node: str) -> set[Route]:
-        """Manx's routes by way of others in a node's kernel."""
-        text = self.cluster.node_exec(node, "ip", "-4", "route", "show", "proto", str(ROUTE_PROTOCOL))
-        return set(re.findall(r"^(\S+) via (\S+)", text, re.MULTILINE))
+        """Manx's routes by way of others in a node's kernel, of both families."""
+        words = ("route", "show", "proto", str(ROUTE_PROTOCOL))
+        both = (self.cluster.node_exec(node, "ip", family, *words) for family in ("-4", "-6"))
+        return {route for text in both for route in re.findall(r"^(\S+) via (\S+)", text, re.MULTILINE)}
 
     # --- what should be -----------------------------------------------------------------------------------------------
 
     def routes_to(self, node: str) -> set[Route]:
-        """What others should have of a node: its blocks, by way of its address."""
+        """What others should have of a node: its blocks, by way of its address of the same family."""
         blocks = (block["spec"] for block in self.cluster.kubectl.items("ipamblocks.manx.dev"))
-        return {(block["cidr"], self.address(node)) for block in blocks if block["node"] == node}
+        cidrs = [block["cidr"] for block in blocks if block["node"] == node]
+        return {(cidr, self.address(node, 6 if ":" in cidr else 4)) for cidr in cidrs}
 
     def wanted_routes(self, node: str) -> set[Route]:
         return {route for other in self.nodes if other != node for route in self.routes_to(other)}
@@ -97,22 +113,27 @@ class LabMesh:
     # --- waiting ------------------------------------------------------------------------------------------------------
 
     def whole(self, as_numbers: Mapping[str, int] | None = None) -> bool:
-        """Whether every node has a session with every other, speaks the AS number given (64512 where none is), says so,
-        and has the others' blocks in its kernel, nothing else."""
+        """Whether every node has a session of each family with every other, speaks the AS number given (64512 where none
+        is), says so, and has the others' blocks in its kernel, nothing else."""
         numbers = dict.fromkeys(self.nodes, DEFAULT_AS) | dict(as_numbers or {})
         return self._told(numbers) and all(self._holds(node) for node in self.nodes)
 
     def _told(self, numbers: Mapping[str, int]) -> bool:
         reports = self.reports()
         for node, number in numbers.items():
-            wanted = {(o, self.address(o), numbers[o], number, "Established") for o in numbers if o != node}
+            wanted = {
+                (other, self.address(other, version), numbers[other], number, "Established")
+                for other in numbers
+                for version in self.versions
+                if other != node
+            }
             peers = reports.get(node, {}).get("peers", [])
             if {(p["name"], p["address"], p["asNumber"], p["localAsNumber"], p["state"]) for p in peers} != wanted:
                 return False
         return True
 
     def _holds(self, node: str) -> bool:
-        others = {self.address(other) for other in self.nodes if other != node}
+        others = self.addresses(other for other in self.nodes if other != node)
         held = self.connections(node)
         one_each = set(held) == others and all(len(ports) == 1 for ports in held.values())
         return one_each and self.routes(node) == self.wanted_routes(node)
@@ -125,7 +146,11 @@ class LabMesh:
     def as_numbers(self, special: Mapping[str, int] | None = None, default: int = DEFAULT_AS) -> dict[Route, int]:
         """The AS number that the OPEN from each node's address to each other's should carry."""
         numbers = dict.fromkeys(self.nodes, default) | dict(special or {})
-        return {(self.address(a), self.address(b)): numbers[a] for a, b in itertools.permutations(self.nodes, 2)}
+        return {
+            (self.address(a, version), self.address(b, version)): numbers[a]
+            for a, b in itertools.permutations(self.nodes, 2)
+            for version in self.versions
+        }
 
     # --- changing -----------------------------------------------------------------------------------------------------
 
@@ -152,16 +177,17 @@ class LabMesh:
 
 @contextlib.contextmanager
 def cut(mesh: LabMesh, one: str, other: str) -> Iterator[None]:
-    """TCP port 179 between two nodes dropped at both while the block runs."""
+    """TCP port 179 between two nodes dropped at both, of both families, while the block runs."""
     rules = [
-        (node, ("INPUT", "-p", "tcp", "-s", mesh.address(peer), end, "179", "-j", "DROP"))
+        (node, program, ("INPUT", "-p", "tcp", "-s", mesh.address(peer, version), end, "179", "-j", "DROP"))
         for node, peer in ((one, other), (other, one))
+        for version, program in ((4, "iptables"), (6, "ip6tables"))
         for end in ("--dport", "--sport")
     ]
     with contextlib.ExitStack() as stack:
-        for node, rule in rules:
-            mesh.cluster.node_exec(node, "iptables", "-w", "-I", *rule)
-            stack.callback(mesh.cluster.node_exec, node, "iptables", "-w", "-D", *rule)
+        for node, program, rule in rules:
+            mesh.cluster.node_exec(node, program, "-w", "-I", *rule)
+            stack.callback(mesh.cluster.node_exec, node, program, "-w", "-D", *rule)
         yield
 
 
