@@ -16,6 +16,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 from manx_core.policy.cluster import NamedPort
@@ -85,7 +86,7 @@ class ServiceRef(NamedTuple):
     """Whether only the endpoints' own ports count (AddressPorts), or all of each address (Addresses)."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class GroupDef:
     """A group of addresses: those of the items that are selected; with `port`, what that named port is on each of them;
     with `service`, its endpoints instead."""
@@ -102,7 +103,7 @@ class GroupDef:
         with_ports = self.service.with_ports if self.service else bool(self.port)
         return "AddressPorts" if with_ports else "Addresses"
 
-    @property
+    @cached_property
     def id(self) -> str:
         """`ag-` and 20 hexadecimal digits; definitions whose selectors are equal in canonical form have the same."""
         if self.service:

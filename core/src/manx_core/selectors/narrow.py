@@ -89,6 +89,8 @@ class Requirement(NamedTuple):
 def narrow(key: str, requirements: Iterable[Requirement]) -> tuple[Requirement, ...] | None:
     """The least that says the same as all of them, which are on that key; None for a contradiction."""
     found = [_without_empty_text(requirement) for requirement in requirements]
+    if len(found) == 1 and (not found[0].values or found[0].operator == "In"):
+        return _alone(found[0])
     absent_allowed = all(requirement.holds_for_none for requirement in found)
     if any(requirement.operator == "DoesNotExist" for requirement in found):
         return (Requirement(key, "DoesNotExist"),) if absent_allowed else None
@@ -101,6 +103,16 @@ def narrow(key: str, requirements: Iterable[Requirement]) -> tuple[Requirement, 
     implied = any(requirement.operator in _TEXT_TESTS for requirement in texts)
     existence = () if absent_allowed or implied else (Requirement(key, "Exists"),)
     return (*existence, *texts, *excluded)
+
+
+def _alone(requirement: Requirement) -> tuple[Requirement, ...] | None:
+    """Of one that is no test of text: values sorted, each once."""
+    if requirement.operator == "In":
+        values = requirement.values
+        if not values:
+            return None
+        return (requirement if len(values) == 1 else requirement._replace(values=tuple(sorted(set(values)))),)
+    return () if requirement.operator == "NotIn" else (requirement,)
 
 
 def _without_empty_text(requirement: Requirement) -> Requirement:

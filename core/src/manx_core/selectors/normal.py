@@ -106,7 +106,8 @@ def _terms(expression: Expression, negated: bool) -> list[Selects]:
     if isinstance(expression, Not):
         return _terms(expression.part, not negated)
     if isinstance(expression, LabelTest):
-        return _simplest([_test(expression, negated)])
+        found = _test(expression, negated)
+        return [] if found == NOTHING else [found]
     if isinstance(expression, And | Or):
         parts = [_terms(part, negated) for part in expression.parts]
         if isinstance(expression, And) != negated:
@@ -122,9 +123,10 @@ def _test(test: LabelTest, negated: bool) -> Selector:
 
 def _product(parts: list[list[Selects]]) -> list[Selects]:
     """What is in all parts: multiplied out as far as that stays small, the smallest parts first."""
-    terms: list[Selects] = [EVERYTHING]
+    terms: list[Selects] = _conjoined(parts)
     factors: list[Selects] = []
-    for part in sorted(parts, key=lambda part: (len(part), [term.key for term in part])):
+    several = (part for part in parts if len(part) != 1 or not isinstance(part[0], Selector))
+    for part in sorted(several, key=lambda part: (len(part), [term.key for term in part])):
         if len(terms) * len(part) <= MOST_TERMS and all(isinstance(term, Selector) for term in part):
             terms = _simplest([_both(one, other) for one in terms for other in part])
         else:
@@ -134,6 +136,13 @@ def _product(parts: list[list[Selects]]) -> list[Selects]:
     whole = _one_of(terms)
     beside = [] if whole == EVERYTHING else [whole]
     return [_all_of([*beside, *factors])]
+
+
+def _conjoined(parts: list[list[Selects]]) -> list[Selects]:
+    """What is in all parts that are one conjunction each."""
+    alone = [part[0] for part in parts if len(part) == 1]
+    whole = conjunction(r for term in alone if isinstance(term, Selector) for r in term.requirements)
+    return [] if whole == NOTHING else [whole]
 
 
 def _both(one: Selects, other: Selects) -> Selector:
@@ -159,6 +168,9 @@ def _all_of(factors: Iterable[Selects]) -> Selects:
 
 def _simplest(terms: Iterable[Selects]) -> list[Selects]:
     """The terms that are needed, sorted by key."""
+    terms = list(terms)
+    if len(terms) < 2:
+        return [term for term in terms if term != NOTHING]
     conjunctions = unite(term for term in terms if isinstance(term, Selector))
     if EVERYTHING in conjunctions:
         return [EVERYTHING]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 from manx_core.selectors.narrow import Labels, Operator, Requirement, narrow
@@ -45,20 +46,20 @@ class Selects(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Selector:
     """A conjunction in canonical form. Made by `conjunction`; the constructor takes requirements as they are."""
 
     requirements: tuple[Requirement, ...] = ()
 
-    @property
+    @cached_property
     def key(self) -> str:
         """The canonical text, as kubectl would take it where every key and value is legal; "all()" and "none()"."""
         if self == NOTHING:
             return "none()"
         return ",".join(map(str, self.requirements)) or "all()"
 
-    @property
+    @cached_property
     def reads(self) -> frozenset[str]:
         return frozenset(requirement.key for requirement in self.requirements)
 

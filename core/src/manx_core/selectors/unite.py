@@ -6,6 +6,7 @@ Must not: look for the least form there is (that is hard); it finds what people 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -26,20 +27,31 @@ class _Values(NamedTuple):
 
 def unite(terms: Iterable[Selector]) -> list[Selector]:
     """Conjunctions of which one matches exactly where one of the terms does, none of them needless."""
-    found = list(terms)
+    found = _needed(terms)
     for _ in range(_PASSES):
         before = found
-        for key in sorted(frozenset().union(*(term.reads for term in found))):
+        for key in _keys_of_several(found):
             found = _united_on(key, found)
-        found = _needed(found)
         if found == before:
             break
+        found = _needed(found)
     return found
+
+
+def _keys_of_several(terms: list[Selector]) -> list[str]:
+    """The keys that two terms or more read, sorted."""
+    if len(terms) < 2:
+        return []
+    counts = Counter(key for term in terms for key in term.reads)
+    return sorted(key for key, count in counts.items() if count > 1)
 
 
 def _needed(terms: Iterable[Selector]) -> list[Selector]:
     """Those that imply no other, sorted."""
-    found = sorted({term for term in terms if term != NOTHING}, key=lambda term: term.key)
+    found = [term for term in dict.fromkeys(terms) if term != NOTHING]
+    if len(found) < 2:
+        return found
+    found.sort(key=lambda term: term.key)
     if len(found) > _MOST_COMPARED:
         return found
     return [one for one in found if not any(_implies(one, other) for other in found if other != one)]
@@ -51,25 +63,25 @@ def _implies(one: Selector, other: Selector) -> bool:
 
 
 def _united_on(key: str, terms: list[Selector]) -> list[Selector]:
-    """Those that are alike but for what they ask of that key, as one, where that can be said."""
-    united: list[Selector] = []
-    alike: dict[tuple[Requirement, ...], list[_Values]] = {}
+    """Those that are alike but for what they ask of that key, as one, where that can be said; else the list itself."""
+    alike: dict[tuple[Requirement, ...], list[Selector]] = {}
     for term in terms:
-        on_key = tuple(requirement for requirement in term.requirements if requirement.key == key)
-        rest = tuple(requirement for requirement in term.requirements if requirement.key != key)
-        if not on_key or any(requirement.is_text for requirement in on_key):
-            united.append(term)
-        else:
-            alike.setdefault(rest, []).append(_values(on_key))
+        on_key = [requirement for requirement in term.requirements if requirement.key == key]
+        if on_key and not any(requirement.is_text for requirement in on_key):
+            rest = tuple(requirement for requirement in term.requirements if requirement.key != key)
+            alike.setdefault(rest, []).append(term)
+    united = list(terms)
     for rest, several in alike.items():
-        for requirements in _requirements(key, _union(several)):
-            united.append(conjunction([*rest, *requirements]))
-    return united
+        if len(several) > 1:
+            union = _requirements(key, _union([_values(key, term) for term in several]))
+            united = [term for term in united if term not in several]
+            united += [conjunction([*rest, *requirements]) for requirements in union]
+    return terms if set(united) == set(terms) else united
 
 
-def _values(requirements: tuple[Requirement, ...]) -> _Values:
+def _values(key: str, term: Selector) -> _Values:
     absent, but, values = True, True, frozenset[str]()
-    for requirement in requirements:
+    for requirement in (one for one in term.requirements if one.key == key):
         absent = absent and requirement.holds_for_none
         if requirement.operator != "Exists":
             but = requirement.operator == "NotIn"
