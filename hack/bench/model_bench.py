@@ -33,7 +33,7 @@ from manx_core.api.core_v1 import (
     PodSpec,
     PodStatus,
 )
-from manx_operator.model import PolicyModel
+from manx_operator.model import PolicyId, PolicyModel
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def feed(model: PolicyModel, inputs: Inputs) -> None:
     for name, namespace in inputs.namespaces.items():
         model.set_namespace(name, namespace)
     for key, policy in inputs.policies.items():
-        model.set_policy(key, policy)
+        model.set_policy(PolicyId("knp", *key), policy)
     for key, pod in inputs.pods.items():
         model.set_pod(key, pod)
         model.set_addresses(key, pod.metadata.uid, (inputs.addresses[key],))
@@ -164,8 +164,8 @@ def _with_app(pod: Pod, app: str) -> Pod:
 
 def policy_changes(model: PolicyModel, inputs: Inputs, count: int) -> list[Callable[[], object]]:
     chosen = random.Random(2).sample(sorted(inputs.policies), count)
-    gone = [functools.partial(model.set_policy, key, None) for key in chosen]
-    back = [functools.partial(model.set_policy, key, inputs.policies[key]) for key in chosen]
+    gone = [functools.partial(model.set_policy, PolicyId("knp", *key), None) for key in chosen]
+    back = [functools.partial(model.set_policy, PolicyId("knp", *key), inputs.policies[key]) for key in chosen]
     return [step for pair in zip(gone, back, strict=True) for step in pair]
 
 
