@@ -48,7 +48,7 @@ def test_a_stale_file_is_found(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -
 def test_every_field_is_typed_and_described(name: str) -> None:
     crd = CRDS[name]
     for path, part in parts(schema_of(crd)):
-        assert part.get("type") or part.get("x-kubernetes-int-or-string"), path
+        assert part.get("type") or part.get("x-kubernetes-int-or-string") or part.get(PRESERVE), path
         assert not {"$ref", "anyOf", "title", "additionalProperties"} & part.keys() or isinstance(
             part.get("additionalProperties"), dict
         ), path
@@ -91,12 +91,12 @@ def pattern(kind: str, field: str) -> re.Pattern[str]:
 @pytest.mark.parametrize(
     ("kind", "field", "good", "bad"),
     [
-        ("Rule", "ports", ["1", "80", "65535", "8000-8080"], ["0", "65536", "80-", "-80", "80,81", "http", "08"]),
-        ("Rule", "nets", ["10.0.0.0/8", "0.0.0.0/0", "10.1.2.3", "::/0", "2001:db8::/32"],
+        ("RuleEnd", "ports", ["1", "80", "65535", "8000-8080"], ["0", "65536", "80-", "-80", "80,81", "http", "08"]),
+        ("RuleEnd", "nets", ["10.0.0.0/8", "0.0.0.0/0", "10.1.2.3", "::/0", "2001:db8::/32"],
          ["10.0.0.0/33", "256.0.0.0/8", "10.0.0/8", "all", "10.0.0.0/8\n; reboot"]),
         ("AddressGroupSpec", "members",
-         ["10.0.0.1", "10.0.0.1,tcp:80", "10.0.0.1,sctp:65535", "fd00::1"],
-         ["10.0.0.0/8", "10.0.0.1,tcp:0", "10.0.0.1,icmp:1", "10.0.0.1 comment x", "10.0.0.1,TCP:80", ""]),
+         ["10.0.0.1", "10.0.0.0/8", "10.0.0.1,tcp:80", "10.0.0.1,sctp:65535", "fd00::1", "fd00::/8"],
+         ["10.0.0.0/33", "10.0.0.0/8,tcp:1", "10.0.0.1,tcp:0", "10.0.0.1,icmp:1", "10.0.0.1 comment x", "10.0.0.1,TCP:80", ""]),
         ("NodeStateSpec", "ipv4", ["", "192.0.2.1"], ["192.0.2.1/24", "node", "2001:db8::1"]),
         ("BgpPeer", "address", ["192.0.2.1", "2001:db8::1"], ["", "peer", "192.0.2.1:179"]),
         ("IPAMBlockSpec", "cidr", ["10.244.0.64/26"], ["10.244.0.64/99", "x"]),
@@ -115,7 +115,7 @@ def test_every_struct_between_operator_and_agents_has_a_definition() -> None:
         for name, found in vars(v1alpha1).items()
         if isinstance(found, type) and issubclass(found, msgspec.Struct) and "metadata" in found.__struct_fields__
     }
-    assert kinds == tops
+    assert kinds == tops - {"PolicyProgram"}  # StoredProgram is the whole of it
 
 
 def test_the_operators_manifest_begins_with_the_definitions() -> None:

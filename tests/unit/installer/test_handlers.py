@@ -15,7 +15,9 @@ from manx_kube.errors import Unavailable
 from manx_kube.lease import LeaseLost
 from manx_operator.handlers import register
 
-PLURALS = {"installations", "apiservers", "goldmanes", "whiskers", "bgpconfigurations", "bgppeers", "ippools"}
+PLURALS = {"installations", "apiservers", "goldmanes", "whiskers", "bgpconfigurations", "bgppeers", "ippools"} | {
+    "felixconfigurations", "tiers", "networksets", "globalnetworksets"
+}  # fmt: skip
 
 
 @dataclass
@@ -44,6 +46,9 @@ class Recorded:
 
     async def pool(self, raw: dict[str, Any], *, deleted: bool) -> None:
         self._called("pool", raw, deleted)
+
+    async def policy_kind(self, resource: Any, raw: dict[str, Any]) -> None:
+        self._called("policy_kind", raw, resource.kind)
 
     async def addon(self, resource: Any, raw: dict[str, Any]) -> None:
         self._called("addon", raw)
@@ -97,6 +102,11 @@ def test_only_watching_handlers_are_registered_for_calicos_kinds(handlers: dict[
         ("bgppeers", "DELETED", []),
         ("ippools", "ADDED", [("trigger",), ("pool", "x", False)]),
         ("ippools", "DELETED", [("trigger",), ("pool", "x", True)]),
+        ("tiers", "MODIFIED", [("policy_kind", "x", "Tier")]),
+        ("networksets", "ADDED", [("policy_kind", "x", "NetworkSet")]),
+        ("globalnetworksets", "ADDED", [("policy_kind", "x", "GlobalNetworkSet")]),
+        ("felixconfigurations", "ADDED", [("policy_kind", "x", "FelixConfiguration")]),
+        ("felixconfigurations", "DELETED", []),
         ("whiskers", "ADDED", [("addon", "x")]),
         ("whiskers", "DELETED", []),
     ],

@@ -18,7 +18,7 @@ from manx_core.api.v1alpha1 import Condition, NodeReport, NodeReportStatus
 from manx_kube.client import KubeClient
 from manx_kube.errors import KubeError
 from manx_kube.lease import LeaseLost
-from manx_kube.resources import DAEMON_SETS, INSTALLATIONS, IP_POOLS, IPAM_BLOCKS, MESH_NODES, NODE_STATES, PODS
+from manx_kube.resources import DAEMON_SETS, INSTALLATIONS, IP_POOLS, IPAM_BLOCKS, MESH_NODES, NODE_STATES, PODS, TIERS
 from manx_operator.installer.names import AGENT, AGENT_LABELS, NAMESPACE, OWN_LABELS
 from manx_operator.installer.reconcile import Installer, InstallerDeps, Pass
 
@@ -86,6 +86,7 @@ async def world(rolls_out: bool = True) -> AsyncIterator[World]:
             InstallerDeps(
                 client=client, image="docker.io/manxnet/manx:v1", guard=made.guard, reports=made.reports,
                 pools_in_use=lambda: made.in_use, review=made.review, foreign=made.foreign,
+                tiers=lambda: {name for _, name in made.api.state.of(TIERS)},
                 on_active=made.active.append, rolls_out=rolls_out, now=lambda: datetime(2026, 1, 1, tzinfo=UTC),
             )
         )  # fmt: skip

@@ -17,7 +17,7 @@ from manx_core.api.pools import Surroundings
 from manx_kube.client import KubeClient
 from manx_kube.resources import BGP_CONFIGURATIONS, BGP_PEERS, IP_POOLS, Resource
 from manx_operator.handlers import ADDONS
-from manx_operator.review.reviewer import Reviewer, ReviewerDeps
+from manx_operator.review.reviewer import POLICY_KINDS, Reviewer, ReviewerDeps
 from manx_operator.review.verdicts import (
     Around,
     addon_said,
@@ -137,7 +137,9 @@ async def world() -> AsyncIterator[World]:
             ReviewerDeps(
                 client=client, recorder=it.told, guard=lambda: None, around=around,  # type: ignore[arg-type]
                 pools=lambda: it.objects(IP_POOLS), bgp_configurations=lambda: it.objects(BGP_CONFIGURATIONS),
-                bgp_peers=lambda: it.objects(BGP_PEERS), foreign=foreign, now=lambda: datetime(2026, 1, 1, tzinfo=UTC),
+                bgp_peers=lambda: it.objects(BGP_PEERS),
+                policy_kinds=lambda: {kind: list(it.objects(kind).values()) for kind in POLICY_KINDS}, foreign=foreign,
+                now=lambda: datetime(2026, 1, 1, tzinfo=UTC),
             )
         )  # fmt: skip
         yield it

@@ -23,6 +23,8 @@ BUILT_IN: dict[str, tuple[float, DefaultAction]] = {
     "kube-baseline": (10_000_000.0, "Pass"),
 }
 """Name → order and default action."""
+MADE = ("adminnetworkpolicy", "default", "baselineadminnetworkpolicy")
+"""Those that there are as objects, whether or not somebody made them."""
 
 
 class TierSpec(ApiModel):

@@ -19,6 +19,7 @@ from manx_kube.errors import KubeError
 from manx_kube.lease import LeaseLost
 from manx_kube.resources import BGP_CONFIGURATIONS, BGP_PEERS, INSTALLATIONS, IP_POOLS, Resource
 from manx_operator.deps import Deps
+from manx_operator.review.reviewer import POLICY_KINDS
 
 log = logging.getLogger(__name__)
 Raw = Mapping[str, Any]
@@ -32,8 +33,8 @@ ADDONS = tuple(
 
 
 def register(registry: kopf.OperatorRegistry, deps: Deps) -> None:
-    """Hear of every kind that users write in Calico's groups. NetworkPolicy is not among them: nothing is said on it
-    but by Events, and the informers hear of it."""
+    """Hear of every kind that users write in Calico's groups but policies, which the informers hear of: their statuses
+    need the nodes' reports as well, and have a writer of their own (`policy_statuses`)."""
     for resource, hear in _heard(deps).items():
         kopf.on.event(
             resource.group, resource.version, resource.plural, id=f"hear-{resource.plural}", registry=registry
@@ -58,6 +59,13 @@ def _heard(deps: Deps) -> dict[Resource, Hear]:
         installer.trigger()
         await reviewer.pool(raw, deleted=deleted)
 
+    def policy_kind(resource: Resource) -> Hear:
+        async def hear(raw: Raw, deleted: bool) -> None:
+            if not deleted:
+                await reviewer.policy_kind(resource, raw)
+
+        return hear
+
     def addon(resource: Resource) -> Hear:
         async def hear(raw: Raw, deleted: bool) -> None:
             if not deleted:
@@ -70,6 +78,7 @@ def _heard(deps: Deps) -> dict[Resource, Hear]:
         BGP_CONFIGURATIONS: bgp_configuration,
         BGP_PEERS: bgp_peer,
         IP_POOLS: pool,
+        **{resource: policy_kind(resource) for resource in POLICY_KINDS},
         **{resource: addon(resource) for resource in ADDONS},
     }
 

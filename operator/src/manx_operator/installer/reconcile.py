@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -18,10 +19,11 @@ from typing import Any
 from manx_core.api.fields import InvalidObject, Problem
 from manx_core.api.installation import NAME, Installation
 from manx_core.api.installation_settings import check
+from manx_core.api.tier import BUILT_IN, MADE
 from manx_core.api.v1alpha1 import NodeReport
 from manx_kube.client import KubeClient
 from manx_kube.errors import AlreadyExists, BadRequest, Conflict, Forbidden, Invalid, KubeError, NotFound
-from manx_kube.resources import DAEMON_SETS, INSTALLATIONS, IP_POOLS, PODS
+from manx_kube.resources import DAEMON_SETS, INSTALLATIONS, IP_POOLS, PODS, TIERS
 from manx_operator.conditions import merged
 from manx_operator.installer.daemonset import render_daemonset
 from manx_operator.installer.names import AGENT, AGENT_LABELS, MANAGED_BY, NAMESPACE, OPERATOR, RENDERED
@@ -52,6 +54,8 @@ class InstallerDeps:
     """Says of users' objects whether they are in force; returns IPPool's name → what stands against it."""
     foreign: Callable[[], Awaitable[Collection[str]]]
     """Signs of a real Calico."""
+    tiers: Callable[[], Collection[str]]
+    """Names of the Tiers, from the informer."""
     on_active: Callable[[bool], None]
     """Told after each pass whether the model may write: an Installation is there and no Calico is."""
     rolls_out: bool = True
@@ -132,6 +136,7 @@ class Installer:
     async def _carry_out(self, installation: Installation, plan: PoolPlan) -> str:
         """What was refused; the rest is done all the same."""
         steps: tuple[Callable[[], Awaitable[None]], ...] = (
+            self._make_tiers,
             lambda: self._apply_pools(plan),
             lambda: self._apply_daemonset(installation),
         )
@@ -144,6 +149,15 @@ class Installer:
             except Conflict as error:
                 log.info("will try again: %s", error.message)
         return "; ".join(refused)
+
+    async def _make_tiers(self) -> None:
+        """Those that every cluster with Calico has. They stay when the Installation goes, as users' objects do."""
+        for name in sorted(set(MADE) - set(self._deps.tiers())):
+            self._deps.guard()
+            order, action = BUILT_IN[name]
+            spec = {"order": order, "defaultAction": action}
+            with suppress(AlreadyExists):
+                await self._deps.client.create(TIERS, {"metadata": {"name": name}, "spec": spec})
 
     async def _apply_pools(self, plan: PoolPlan) -> None:
         refused: list[KubeError] = []

@@ -19,12 +19,12 @@ from manx_kube.client import KubeClient
 from manx_kube.errors import KubeError
 from manx_kube.events import EventRecorder
 from manx_kube.lease import Term
-from manx_kube.resources import MESH_NODES, Resource
+from manx_kube.resources import MESH_NODES, TIERS, Resource
 from manx_operator.inputs import Inputs
 from manx_operator.installer.foreign import signs_of_calico
 from manx_operator.installer.loop import InstallerLoop
 from manx_operator.installer.reconcile import Installer, InstallerDeps
-from manx_operator.review.reviewer import Reviewer, ReviewerDeps
+from manx_operator.review.reviewer import POLICY_KINDS, Reviewer, ReviewerDeps
 from manx_operator.review.verdicts import Around
 
 SERVICE_CIDRS = Resource("networking.k8s.io", "v1", "servicecidrs", "ServiceCIDR", False)
@@ -64,6 +64,7 @@ def parts(
             pools=lambda: _by_name(inputs.ip_pools.cache),
             bgp_configurations=lambda: _by_name(inputs.bgp_configurations.cache),
             bgp_peers=lambda: _by_name(inputs.bgp_peers.cache),
+            policy_kinds=lambda: {kind: list(inputs.of(kind).cache.values()) for kind in POLICY_KINDS},
             foreign=foreign,
         )
     )
@@ -76,6 +77,7 @@ def parts(
             reports=lambda: _by_name(inputs.reports.cache),
             pools_in_use=lambda: {block.spec.pool for block in inputs.blocks.cache.values()},
             review=reviewer.sweep,
+            tiers=lambda: {name for _, name in inputs.calico[TIERS].cache},
             on_active=on_active,
             rolls_out=env.get("MANX_AGENTS") != "external",
         )

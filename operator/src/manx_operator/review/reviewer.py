@@ -19,8 +19,18 @@ from manx_core.api.fields import Problem
 from manx_kube.client import KubeClient
 from manx_kube.errors import Conflict, NotFound
 from manx_kube.events import EventRecorder, reference_to
-from manx_kube.resources import BGP_CONFIGURATIONS, BGP_PEERS, IP_POOLS, Resource
+from manx_kube.resources import (
+    BGP_CONFIGURATIONS,
+    BGP_PEERS,
+    FELIX_CONFIGURATIONS,
+    GLOBAL_NETWORK_SETS,
+    IP_POOLS,
+    NETWORK_SETS,
+    TIERS,
+    Resource,
+)
 from manx_operator.conditions import Said, merged
+from manx_operator.review.policy_verdicts import felix_said, network_set_said, tier_said
 from manx_operator.review.verdicts import (
     Around,
     addon_said,
@@ -32,6 +42,8 @@ from manx_operator.review.verdicts import (
 
 log = logging.getLogger(__name__)
 Raw = Mapping[str, Any]
+POLICY_KINDS = (FELIX_CONFIGURATIONS, TIERS, NETWORK_SETS, GLOBAL_NETWORK_SETS)
+"""Kinds that policy is made of, beside policies."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +59,8 @@ class ReviewerDeps:
     """IPPools by name, from the informer; likewise the others."""
     bgp_configurations: Callable[[], Mapping[str, Raw]]
     bgp_peers: Callable[[], Mapping[str, Raw]]
+    policy_kinds: Callable[[], Mapping[Resource, Collection[Raw]]]
+    """FelixConfigurations, Tiers and network sets, from the informers. (Policies have statuses of their own.)"""
     foreign: Callable[[], Awaitable[Collection[str]]]
     """Signs of a real Calico: with any, its objects are left alone."""
     now: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
@@ -59,12 +73,16 @@ class Reviewer:
         self._deps = deps
 
     async def sweep(self) -> Mapping[str, tuple[Problem, ...]]:
-        """Review every BGPConfiguration, BGPPeer and IPPool as the informers have them; returns the pools' problems."""
+        """Review every BGPConfiguration, BGPPeer and IPPool as the informers have them, and what else nobody has said
+        anything of yet; returns the pools' problems."""
         around = await self._deps.around()
         for raw in list(self._deps.bgp_configurations().values()):
             await self._say(BGP_CONFIGURATIONS, raw, bgp_configuration_said(raw, around))
         for raw in list(self._deps.bgp_peers().values()):
             await self._say(BGP_PEERS, raw, bgp_peer_said(raw, around))
+        for resource, objects in self._deps.policy_kinds().items():
+            for raw in [raw for raw in objects if resource == FELIX_CONFIGURATIONS or not _reviewed(raw)]:
+                await self._say(resource, raw, self._said_of(resource, raw, around))
         return await self._pools(dict(self._deps.pools()), around)
 
     async def bgp_configuration(self, raw: Raw) -> None:
@@ -74,6 +92,10 @@ class Reviewer:
     async def bgp_peer(self, raw: Raw) -> None:
         """One that was made or changed."""
         await self._unless_foreign(BGP_PEERS, raw, bgp_peer_said(raw, await self._deps.around()))
+
+    async def policy_kind(self, resource: Resource, raw: Raw) -> None:
+        """A FelixConfiguration, Tier, NetworkSet or GlobalNetworkSet that was made or changed."""
+        await self._unless_foreign(resource, raw, self._said_of(resource, raw, await self._deps.around()))
 
     async def addon(self, resource: Resource, raw: Raw) -> None:
         """An APIServer, Goldmane or Whisker."""
@@ -100,6 +122,15 @@ class Reviewer:
             await self._say(IP_POOLS, raw, pool_said(raw, problems[name]))
         return problems
 
+    @staticmethod
+    def _said_of(resource: Resource, raw: Raw, around: Around) -> Said:
+        if resource == FELIX_CONFIGURATIONS:
+            return felix_said(raw, around.nodes)
+        if resource == TIERS:
+            return tier_said(raw)
+        assert resource in (NETWORK_SETS, GLOBAL_NETWORK_SETS), resource
+        return network_set_said(raw, is_global=resource == GLOBAL_NETWORK_SETS)
+
     async def _unless_foreign(self, resource: Resource, raw: Raw, said: Said) -> None:
         if not await self._deps.foreign():
             await self._say(resource, raw, said)
@@ -114,8 +145,10 @@ class Reviewer:
         meta = {"uid": raw["metadata"].get("uid"), "resourceVersion": raw["metadata"].get("resourceVersion")}
         patch = {"metadata": meta, "status": {"conditions": after}}
         try:
-            name = raw["metadata"]["name"]
-            await self._deps.client.patch(resource, dict[str, Any], name, patch, subresource="status")
+            name, namespace = raw["metadata"]["name"], raw["metadata"].get("namespace")
+            await self._deps.client.patch(
+                resource, dict[str, Any], name, patch, namespace=namespace, subresource="status"
+            )
         except (Conflict, NotFound):
             return  # it has changed since, and its change is heard, too
         self._tell_change(resource, raw, said, before)
@@ -129,3 +162,10 @@ class Reviewer:
 
     def _tell(self, resource: Resource, raw: Raw, type_: Any, reason: str, note: str) -> None:
         self._deps.recorder.emit(reference_to(resource, dict(raw)), type_, reason=reason, note=note, action="Validate")
+
+
+def _reviewed(raw: Raw) -> bool:
+    """Whether a condition is about the object as it is."""
+    conditions = (raw.get("status") or {}).get("conditions") or []
+    generation = raw["metadata"].get("generation", 0)
+    return any(condition.get("observedGeneration") == generation for condition in conditions)
