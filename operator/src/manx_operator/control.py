@@ -28,7 +28,7 @@ from manx_operator.addresses import Addresses
 from manx_operator.announce import Announcer
 from manx_operator.blocks import Blocks, Surplus, World
 from manx_operator.decide import KEEP, Decider, Keep, Wanted
-from manx_operator.forgetting import Forgetter, HeldAddresses, addresses_of
+from manx_operator.forgetting import Forgetter, HeldAddresses, any_holds
 from manx_operator.inputs import Inputs
 from manx_operator.limiter import TokenBucket
 from manx_operator.model import DesiredObject, PolicyId, PolicyModel
@@ -340,10 +340,12 @@ class Control:
 
     def _is_held(self, address: str) -> bool:
         """Also what is being written this moment: it may be at the server before the informer tells."""
-        if address in self._held:
+        sending = [obj for key, obj in self.writer.sending.items() if key.resource == r.ADDRESS_GROUPS]
+        if address in self._held and self.model.lists(address):
+            sending += self.inputs.groups.cache.values()
+        elif address in self._held:
             return True
-        sending = (obj for key, obj in self.writer.sending.items() if key.resource == r.ADDRESS_GROUPS)
-        return any(address in addresses_of(obj) for obj in sending)
+        return any_holds(sending, address, self.model.lists_in)
 
 
 def _interfaces(report: Any) -> Any:

@@ -2,6 +2,8 @@
 
 Owns: the barriers that freed addresses wait behind. Must not: write (blocks.py raises `spec.forgotten`).
 
+An address that users list in network sets is in groups for as long as they do, whoever has it: that holds up nothing.
+
 Why it is not enough that no group holds the address at the API server: an agent may lag behind, and a pod that is given
 the address would be let through where its predecessor was. So, for addresses that no chunk holds:
 1. What each node was sent last of AddressGroups is noted: the version of the last change of any chunk that the node's
@@ -79,6 +81,12 @@ class HeldAddresses:
                 self._counts[address] = count
             else:
                 self._counts.pop(address, None)
+
+
+def any_holds(chunks: Iterable[AddressGroup], address: str, declared: Callable[[str, str], bool]) -> bool:
+    """Whether one of the chunks holds the address for another reason than `declared(group, address)`: that a user
+    listed it, whoever has it."""
+    return any(address in addresses_of(chunk) and not declared(chunk.spec.group, address) for chunk in chunks)
 
 
 @dataclass(frozen=True, slots=True)

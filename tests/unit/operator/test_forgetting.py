@@ -8,13 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from informing import eventually
 from manx_core.api.core_v1 import ObjectMeta
 from manx_core.api.v1alpha1 import AddressGroup, AddressGroupSpec, Applied, NodeReport, NodeReportStatus
 from manx_core.span import EVERYWHERE, span_label
 from manx_kube.informer import Batch, Event, EventKind
-from manx_kube.resources import IPAM_BLOCKS, PODS
+from manx_kube.resources import GLOBAL_NETWORK_POLICIES, GLOBAL_NETWORK_SETS, IPAM_BLOCKS, PODS
 from manx_operator.forgetting import Forgetter, HeldAddresses, Item, SpanVersions
-from operating import cluster, leading, settled
+from operating import Cluster, Leader, cluster, leading, settled
 
 ADDRESS = "10.1.0.5"
 ITEM = Item("b", "u", ADDRESS, 1)
@@ -267,3 +268,34 @@ async def test_from_a_deleted_pod_to_an_address_that_may_be_given_again() -> Non
             world.forget_requests()
             await settled(world, leader)
             assert not [r for r in world.writes() if r.resource == str(IPAM_BLOCKS)]
+
+
+async def test_an_address_that_a_network_set_lists_may_be_given_again() -> None:
+    """It stays in the group that selects the set, and must leave the one that selects its pod."""
+    async with cluster() as world:
+        world.node("n1", 1)
+        world.pool()
+        world.namespace("d")
+        world.pod("web", "n1", labels={"app": "web"})
+        world.pod("client", "n1", labels={"app": "client"})
+        world.policy("p", {"app": "web"}, {"app": "client"})
+        rule = {"action": "Allow", "source": {"selector": "app == 'client' || has(listed)"}}
+        world.put(GLOBAL_NETWORK_POLICIES, {"metadata": {"name": "g"}, "spec": {"ingress": [rule]}})
+        async with leading(world) as leader:
+            await settled(world, leader)
+            address = world.allocate("client")
+            labelled = {"name": "s", "labels": {"listed": ""}}
+            world.put(GLOBAL_NETWORK_SETS, {"metadata": labelled, "spec": {"nets": [address]}})
+            await settled(world, leader, lambda: len(world.members(address)) == 2)
+            world.delete(PODS, "client", "d")
+            world.free("client", 1)
+            await settled(world, leader, lambda: len(world.members(address)) == 1)
+            assert leader.control.model.lists(address)
+            await eventually(lambda: _forgotten(world, leader))
+            assert world.members(address)
+
+
+def _forgotten(world: Cluster, leader: Leader) -> bool:
+    world.report("n1")
+    leader.control.forget()
+    return bool(world.block_of("n1")["spec"].get("forgotten") == 1)

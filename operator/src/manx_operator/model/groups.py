@@ -149,6 +149,11 @@ class GroupTable:
             return None
         return DesiredObject("AddressGroup", name, _spec(group, number), frozenset(group.span))
 
+    def selects_holder_of(self, group_id: str, member: str) -> bool:
+        """Whether the group selects an item that has this member; never so of a service's group."""
+        group = self._groups.get(group_id)
+        return group is not None and group.definition.service is None and member in group.counts
+
     def keys(self) -> set[Key]:
         return {
             _key(group_id, number)

@@ -48,6 +48,8 @@ class PolicyModel:
         self._addresses: dict[PodKey, dict[str, tuple[str, ...]]] = {}
         self._sets: dict[ObjectKey, NetworkSetFacts] = {}
         self._sets_of: dict[str, dict[ObjectKey, None]] = {}
+        self._listed: dict[str, int] = {}
+        """Addresses and networks in network sets, each with the number of sets."""
         self._policies: dict[PolicyId, InForce] = {}
         self._dirty_policies: set[PolicyId] = set()
         self._adopted: set[Key] = set()
@@ -117,6 +119,7 @@ class PolicyModel:
         if found is None:
             self._remove_network_set(key)
             return
+        self._list(self._sets.get(key), found)
         self._sets[key] = found
         self._sets_of.setdefault(key[0], {})[key] = None
         self._groups.set_facts(_item_of(key), found.nets)
@@ -193,9 +196,18 @@ class PolicyModel:
         found = self._policies.get(policy)
         return found.problems if found else ()
 
+    def lists(self, address: str) -> bool:
+        """Whether a network set lists this one address."""
+        return address in self._listed
+
+    def lists_in(self, group_id: str, address: str) -> bool:
+        """Whether a network set lists this one address, and so it may be in that group for a pod that has it or not."""
+        return self.lists(address) and self._groups.selects_holder_of(group_id, address)
+
     # --- between the tables
 
     def _remove_network_set(self, key: ObjectKey) -> None:
+        self._list(self._sets[key], None)
         del self._sets[key], self._sets_of[key[0]][key]
         if not self._sets_of[key[0]]:
             del self._sets_of[key[0]]
@@ -208,6 +220,13 @@ class PolicyModel:
 
     def _regroup_set(self, key: ObjectKey) -> None:
         self._groups.set_labels(_item_of(key), self._around.network_set(key[0], self._sets[key].labels))
+
+    def _list(self, old: NetworkSetFacts | None, new: NetworkSetFacts | None) -> None:
+        for found, change in ((new, 1), (old, -1)):
+            for net in found.nets if found is not None else ():
+                self._listed[net] = self._listed.get(net, 0) + change
+                if not self._listed[net]:
+                    del self._listed[net]
 
     def _set_facts(self, pod: PodKey, facts: PodFacts) -> None:
         self._groups.set_facts(pod, self._addresses.get(pod, {}).get(facts.uid, ()), facts.ports)
