@@ -1,5 +1,5 @@
 """The pod network by real packets: pods to pods on a node and across nodes, to nodes and back, to the outside; what a
-pod's interface looks like; and what a pod cannot do: speak IPv6, or send from an address that is not its own.
+pod's interface looks like; and what a pod cannot do: send from an address that is not its own.
 """
 
 from __future__ import annotations
@@ -240,78 +240,3 @@ def test_a_pod_cannot_send_from_an_address_that_is_not_its_own(
     assert not forged_sightings
     assert came_in >= set(forged) - {"255.255.255.255"}, "forgeries never reached the node: nothing was tried"
     assert ends[node].address not in seen["neighbour"] | seen["its own node's sockets"]
-
-
-# --- IPv6 -------------------------------------------------------------------------------------------------------------
-
-POD_V6, V6_ROUTER = "2001:db8:99::5", "fe80::1:1"
-
-
-@pytest.fixture
-def speaker6(cluster: Cluster, ends: dict[str, End]) -> Iterator[End]:
-    """The pod near, which has given itself an IPv6 address and a way to its node."""
-    near, node = ends["near"], cluster.nodes[0]
-    (link,) = json.loads(cluster.node_exec(node, "ip", "-j", "link", "show", interface_of(cluster, node, near.address)))
-    near.run("ip", "-6", "address", "replace", f"{POD_V6}/128", "dev", "eth0", "nodad")
-    near.run("ip", "-6", "neigh", "replace", V6_ROUTER, "lladdr", link["address"], "dev", "eth0")
-    near.run("ip", "-6", "route", "replace", "default", "via", V6_ROUTER, "dev", "eth0", "onlink")
-    yield near
-    near.run("ip", "-6", "route", "del", "default")
-    near.run("ip", "-6", "address", "del", f"{POD_V6}/128", "dev", "eth0")
-
-
-def test_pods_ipv6_is_dropped(cluster: Cluster, ends: dict[str, End], speaker6: End) -> None:
-    """It does not get into its node's own sockets. Control: another node's does; and the pod's link carried it."""
-    node, target = cluster.nodes[0], (cluster.settings.member(cluster.nodes[0]).address6, OPEN_PORT)
-    link = interface_of(cluster, node, speaker6.address)
-    with ends[node].open(socket.SOCK_DGRAM, socket.AF_INET6) as receiver:
-        receiver.bind(target)
-        before = received_packets(cluster, node, link)
-        send6(speaker6, target, 20)
-        send6(ends[cluster.nodes[1]], target, 1)
-        assert receiver.recvfrom(100)[1][0] == cluster.settings.member(cluster.nodes[1]).address6
-        assert received_packets(cluster, node, link) - before >= 20
-
-
-def test_ipv6_is_dropped_even_where_it_is_switched_on_for_a_pods_link(
-    cluster: Cluster, ends: dict[str, End], speaker6: End
-) -> None:
-    """The chain is the second line behind the link's own setting, which somebody may change by hand."""
-    node, target = cluster.nodes[0], (cluster.settings.member(cluster.nodes[0]).address6, OPEN_PORT)
-    setting = f"/proc/sys/net/ipv6/conf/{interface_of(cluster, node, speaker6.address)}/disable_ipv6"
-    with ends[node].open(socket.SOCK_DGRAM, socket.AF_INET6) as receiver:
-        receiver.bind(target)
-        receiver.setblocking(False)
-        before = dropped6(cluster, node)
-
-        def dropped() -> bool:
-            cluster.node_exec(node, "sh", "-c", f"echo 0 > {setting}")
-            send6(speaker6, target, 20)
-            return dropped6(cluster, node) > before
-
-        cluster.wait_for("IPv6 packets to be dropped by the chain", dropped, timeout=30)
-        with pytest.raises(BlockingIOError):
-            receiver.recvfrom(100)
-
-    def mended() -> bool:
-        return cluster.node_exec(node, "cat", setting).strip() == "1"
-
-    cluster.wait_for("the agent to switch it off again", mended, timeout=60)
-
-
-def send6(source: End, target: tuple[str, int], count: int) -> None:
-    with source.open(socket.SOCK_DGRAM, socket.AF_INET6) as opened:
-        for _ in range(count):
-            opened.sendto(b"six", target)
-
-
-def received_packets(cluster: Cluster, node: str, link: str) -> int:
-    (found,) = json.loads(cluster.node_exec(node, "ip", "-j", "-s", "link", "show", link))
-    return int(found["stats64"]["rx"]["packets"])
-
-
-def dropped6(cluster: Cluster, node: str) -> int:
-    """Packets that ip6tables' chain for pods has dropped, on whichever back end is in use."""
-    report = cluster.kubectl.json("get", "nodereports.manx.dev", node)["status"]
-    text = cluster.node_exec(node, f"ip6tables-{report['backend']}-save", "-c", "-t", "raw")
-    return sum(int(count) for count in re.findall(r"^\[(\d+):\d+\] -A manx-raw .*-j DROP", text, re.MULTILINE))

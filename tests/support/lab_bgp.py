@@ -113,8 +113,8 @@ class LabMesh:
     # --- waiting ------------------------------------------------------------------------------------------------------
 
     def whole(self, as_numbers: Mapping[str, int] | None = None) -> bool:
-        """Whether every node has a session of each family with every other, speaks the AS number given (64512 where none
-        is), says so, and has the others' blocks in its kernel, nothing else."""
+        """Whether every node has a session of each family with every other, speaks the AS number given (64512 where
+        none is), says so, and has the others' blocks in its kernel, nothing else."""
         numbers = dict.fromkeys(self.nodes, DEFAULT_AS) | dict(as_numbers or {})
         return self._told(numbers) and all(self._holds(node) for node in self.nodes)
 

@@ -17,14 +17,14 @@ import struct
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import NamedTuple
 
 from lab.cluster import Cluster
 from lab.fabric import FABRIC
 from lab.run import LabError, run
-from lab.settings import OUTSIDE_ADDRESS
+from lab.settings import OUTSIDE_ADDRESS, OUTSIDE_ADDRESS6
 from lab_policy_netns import inside, namespace_of, pid_in_pod
 
 HTTP, UDP = 8080, 8081
@@ -53,26 +53,35 @@ class Transferred(NamedTuple):
 
 @dataclass(frozen=True)
 class End:
-    """A pod, a node or the outside host. `bound`: it sends from `address` even where its routes say another."""
+    """A pod, a node or the outside host, by its IPv4 address. `bound`: it sends from `address` even where its routes
+    say another."""
 
     name: str
     address: str
     namespace: int
     bound: bool = False
+    address6: str = ""
+
+    @property
+    def six(self) -> End:
+        """The same end by its IPv6 address."""
+        assert self.address6, f"{self.name} has no IPv6 address"
+        return replace(self, address=self.address6)
 
     # --- asking -------------------------------------------------------------------------------------------------------
 
-    def open(self, kind: int = socket.SOCK_STREAM, family: int = socket.AF_INET, protocol: int = 0) -> socket.socket:
-        """A socket that lives in this end's network namespace, whose operations time out."""
+    def open(self, kind: int = socket.SOCK_STREAM, family: int = 0, protocol: int = 0) -> socket.socket:
+        """A socket that lives in this end's network namespace, whose operations time out. `family`: by default that of
+        this end's address."""
         with inside(self.namespace):
-            opened = socket.socket(family, kind, protocol)
+            opened = socket.socket(family or family_of(self.address), kind, protocol)
         opened.settimeout(WITHIN)
         return opened
 
     @contextmanager
     def talking(self, target: Address, kind: int = socket.SOCK_STREAM) -> Iterator[socket.socket]:
         """A socket connected to the target. All that goes wrong in the block is Unanswered."""
-        with self.open(kind) as opened:
+        with self.open(kind, family_of(target[0])) as opened:
             try:
                 if self.bound:
                     opened.bind((self.address, 0))
@@ -141,7 +150,12 @@ class End:
 
 
 def _host(text: str) -> str:
-    return text.rpartition(":")[0]
+    return text.rpartition(":")[0].strip("[]")
+
+
+def family_of(address: str) -> int:
+    """The socket family of an address."""
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
 # --- finding ends -----------------------------------------------------------------------------------------------------
@@ -150,19 +164,22 @@ def _host(text: str) -> str:
 def pod_end(cluster: Cluster, name: str, namespace: str, *, timeout: float = 120) -> End:
     """A pod, once it is Ready."""
     address = cluster.wait_pod(name, namespace=namespace, timeout=timeout)
-    uid = str(cluster.kubectl.json("-n", namespace, "get", "pod", name)["metadata"]["uid"])
+    pod = cluster.kubectl.json("-n", namespace, "get", "pod", name)
+    uid, addresses = str(pod["metadata"]["uid"]), [str(each["ip"]) for each in pod["status"]["podIPs"]]
     pid = cluster.wait_for(f"a process in {name}", lambda: pid_in_pod(uid), timeout=30)
-    return End(name, address, namespace_of(pid))
+    return End(name, address, namespace_of(pid), address6=next((each for each in addresses if ":" in each), ""))
 
 
 def node_end(cluster: Cluster, node: str) -> End:
     """A node itself."""
-    return End(node, cluster.settings.member(node).address, namespace_of(cluster.machines.holder(node)))
+    member = cluster.settings.member(node)
+    return End(node, member.address, namespace_of(cluster.machines.holder(node)), address6=member.address6)
 
 
 def outside_end(cluster: Cluster) -> End:
     """The host outside of the cluster, that knows no pod's address."""
-    return End("outside", OUTSIDE_ADDRESS, namespace_of(cluster.machines.holder(FABRIC)), bound=True)
+    namespace = namespace_of(cluster.machines.holder(FABRIC))
+    return End("outside", OUTSIDE_ADDRESS, namespace, bound=True, address6=OUTSIDE_ADDRESS6)
 
 
 @contextmanager
