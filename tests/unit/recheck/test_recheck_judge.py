@@ -166,7 +166,8 @@ def test_an_entry_is_read(source: str, destination: str) -> None:
     reply = one_way(2, destination, source, (8080, 40000))
     zone, identity = attribute(18, b"\0\5"), attribute(12, b"\1\2\3\4")
     status = attribute(3, struct.pack("!I", 0x18E))
-    body = bytes((socket.AF_INET, 0, 0, 0)) + original + reply + status + identity + zone
+    family = socket.AF_INET6 if ":" in source else socket.AF_INET
+    body = bytes((family, 0, 0, 0)) + original + reply + status + identity + zone
     for ours in (source, destination):
         found = parse(body, {packed(ours)})
         assert found is not None
@@ -176,6 +177,15 @@ def test_an_entry_is_read(source: str, destination: str) -> None:
         assert found.identity == original + zone + identity
         assert found.master is None
     assert parse(body, {packed(AWAY)}) is None
+    assert parse(bytes(4) + body[4:], {packed(AWAY)}) is None
+
+
+def test_the_sources_port_counts_where_a_rule_asks_for_it() -> None:
+    rule = Rule(protocol="TCP", peer=RuleEnd(ports=("40000",)))
+    state = settled({"b": program("Ingress", ingress=(rule,))})
+    one = connection(A, B)
+    other = replace(one, original=one.original._replace(source_port=50000))
+    assert court_of(state, state.endpoints).denied([one, other]) == [other]
 
 
 def test_an_announced_one_names_its_master() -> None:

@@ -28,6 +28,7 @@ _SOURCES, _DESTINATIONS = (1, 3), (2, 4)
 _NUMBER, _SOURCE_PORT, _DESTINATION_PORT = 1, 2, 3
 _ICMP_TYPES, _ICMP_CODES = (5, 8), (6, 9)
 IPS_EXPECTED = 1
+_ADDRESS_SIZES = {int(socket.AF_INET): 4, int(socket.AF_INET6): 16}
 
 _PROTOCOLS = {1: "ICMP", 6: "TCP", 17: "UDP", 58: "ICMPv6", 132: "SCTP", 136: "UDPLite"}
 """As in `Rule.protocol`; others by their number."""
@@ -84,6 +85,8 @@ def parse(message: bytes, ours: Container[bytes]) -> Connection | None:
     """The connection that a message's body describes; None where neither its source nor its destination, once
     translated, is among `ours`, or where it cannot be read."""
     try:
+        if _is_strangers(message, ours):
+            return None
         attributes = dict(_attributes(message, _FAMILY_HEADER, len(message)))
         original, reply = _tuple_of(message, attributes[CTA_TUPLE_ORIG]), attributes[CTA_TUPLE_REPLY]
         answer = _tuple_of(message, reply)
@@ -92,6 +95,21 @@ def parse(message: bytes, ours: Container[bytes]) -> Connection | None:
         return Connection(original, answer, _master(message, attributes), _identity(message, attributes))
     except (KeyError, IndexError, struct.error):
         return None
+
+
+def _is_strangers(message: bytes, ours: Container[bytes]) -> bool:
+    """Told by the addresses, where they are if the kernel writes attributes in its usual order; else False."""
+    size = _ADDRESS_SIZES.get(message[0], 0)
+    length, kind = _ATTRIBUTE.unpack_from(message, _FAMILY_HEADER)
+    reply = _FAMILY_HEADER + ((length + 3) & ~3)
+    if (
+        not size
+        or kind & _TYPE != CTA_TUPLE_ORIG
+        or _ATTRIBUTE.unpack_from(message, reply)[1] & _TYPE != CTA_TUPLE_REPLY
+    ):
+        return False
+    first, second = _FAMILY_HEADER + 12, reply + 12
+    return message[first : first + size] not in ours and message[second : second + size] not in ours
 
 
 _Span = tuple[int, int]

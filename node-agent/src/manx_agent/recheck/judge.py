@@ -13,7 +13,7 @@ that has to do without an address group at the moment: what the policy says is n
 from __future__ import annotations
 
 from collections.abc import Collection, Container, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from manx_agent.recheck.connection import Connection, packed
 from manx_agent.render.settle import Policy, Settled
@@ -64,6 +64,10 @@ class Court:
     groups: Groups
     own: Container[bytes] = frozenset()
     """The node's own addresses."""
+    by_source_port: bool = True
+    """Whether any rule asks for the source's port."""
+    _known: dict[tuple[bytes, Direction, Flow], bool] = field(default_factory=dict)
+    """Verdicts, since connections are often alike."""
 
     def denied(self, connections: Collection[Connection]) -> list[Connection]:
         """Those of these that would not come about any more. One that a helper announced goes with the one that did."""
@@ -81,7 +85,11 @@ class Court:
         return not self._allows(destination, "Ingress", connection.flow)
 
     def _allows(self, subject: bytes, direction: Direction, flow: Flow) -> bool:
-        return evaluate(self.subjects[subject], self.programs, self.groups, direction, flow).allowed
+        key = subject, direction, flow if self.by_source_port else replace(flow, source_port=0)
+        if key not in self._known:
+            decision = evaluate(self.subjects[subject], self.programs, self.groups, direction, flow)
+            self._known[key] = decision.allowed
+        return self._known[key]
 
 
 def court_of(settled: Settled, endpoints: Iterable[str], own: Container[bytes] = frozenset()) -> Court:
@@ -95,4 +103,10 @@ def court_of(settled: Settled, endpoints: Iterable[str], own: Container[bytes] =
             subjects |= dict.fromkeys(map(packed, endpoint.addresses), tiers)
             needed |= policies
     groups = {group: settled.groups[group] for policy in needed.values() for group in policy.groups}
-    return Court(subjects, {name: policy.spec for name, policy in needed.items()}, Groups(groups), own)
+    programs = {name: policy.spec for name, policy in needed.items()}
+    return Court(subjects, programs, Groups(groups), own, any(map(_asks_for_source_port, programs.values())))
+
+
+def _asks_for_source_port(spec: PolicyProgramSpec) -> bool:
+    sources = [rule.peer for rule in spec.ingress] + [rule.subject for rule in spec.egress]
+    return any(end.ports or end.port_groups or end.not_ports or end.not_port_groups for end in sources)
