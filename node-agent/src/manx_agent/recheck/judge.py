@@ -18,8 +18,7 @@ from dataclasses import dataclass, field, replace
 from manx_agent.recheck.connection import Connection, packed
 from manx_agent.render.settle import Policy, Settled
 from manx_core.api.v1alpha1 import ClassTier, PolicyProgramSpec
-from manx_core.policy.cluster import Direction
-from manx_core.policy.evaluate import Flow, Groups, evaluate
+from manx_core.policy.evaluate import Direction, Flow, Groups, evaluate
 
 
 def changed(before: Settled | None, after: Settled) -> frozenset[str]:
