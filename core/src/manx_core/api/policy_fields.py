@@ -14,7 +14,7 @@ import math
 import re
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, StrictStr, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, StrictStr, WithJsonSchema
 
 from manx_core.api.fields import RULES, Cidr, Problem, rule
 from manx_core.selectors import calico
@@ -89,7 +89,16 @@ RulePort = Annotated[
 ]
 """A number, "<first>:<last>", or a port's name."""
 
-RuleNet = Annotated[Cidr, WithJsonSchema({"type": "string", "maxLength": 43, "format": "cidr"})]
+
+def _with_prefix(value: str) -> str:
+    if "/" not in value:
+        raise ValueError(f'{value!r} is not allowed; must be a CIDR, as "{value}/{128 if ":" in value else 32}"')
+    return value
+
+
+RuleNet = Annotated[
+    Cidr, AfterValidator(_with_prefix), WithJsonSchema({"type": "string", "maxLength": 43, "format": "cidr"})
+]
 """Of a rule: no bit may be set beyond the prefix (an admission policy refuses that), and a prefix there must be."""
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StrictInt
 
-from manx_core.api.fields import AnyObject, ApiModel, NoEffect, Selector, rule
+from manx_core.api.fields import AnyObject, ApiModel, Selector, rule
 from manx_core.api.policy_fields import Name, NamespaceSelector, Protocol, RuleNet, RulePort
 
 Action = Literal["Allow", "Deny", "Log", "Pass"]
@@ -99,7 +99,7 @@ class PolicyRule(ApiModel):
     """The packet's destination."""
     http: AnyObject | None = None
     """HTTP methods and paths. Not supported: a policy that has it is not in force, and what it selects is denied."""
-    metadata: Annotated[RuleMetadata | None, NoEffect] = None
+    metadata: RuleMetadata | None = None
     """Annotations of the rule."""
 
 
