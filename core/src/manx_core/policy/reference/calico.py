@@ -181,8 +181,12 @@ def _in_namespaces(selector: str, item: Item) -> bool:
     if selector.strip() == "all()":
         # "We treat all() as select all namespaces": what is in a namespace (GetEntityRuleSelector).
         return bool(item.namespace)
-    # Manx: what is in a namespace that is not known is in none that is asked for by labels, present or absent.
-    return item.namespace_labels is not None and _selects(selector, item.namespace_labels)
+    if item.namespace_labels is None:
+        # Manx: what is in a namespace that is not known is in none that is asked for by labels, present or absent.
+        return False
+    # Beside other conditions, too, all() is what is in a namespace: it is replaced as text (GetEntityRuleSelector).
+    place = {"projectcalico.org/namespace": item.namespace} if item.namespace else {}
+    return _selects(selector.replace("all()", "has(projectcalico.org/namespace)"), {**item.namespace_labels, **place})
 
 
 def _selects(selector: str, labels: Mapping[str, str]) -> bool:
