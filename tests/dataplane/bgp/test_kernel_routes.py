@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import pytest
+from pyroute2.netlink.exceptions import NetlinkError
 
-from manx_agent.drivers.routes import KernelRoutes, RouteOutcome
+from manx_agent.drivers.routes import AF_INET, KernelRoutes, RouteOutcome
 from netns import Netns, addressed_veth
 
 NEAR, OTHER = "192.0.2.2", "192.0.2.3"
@@ -121,5 +122,165 @@ def test_a_block_becomes_anothers(node: Netns) -> None:
         await kernel.apply({}, frozenset({"10.7.0.0/26"}))
         assert [line.split()[:2] for line in shown(node)] == [["blackhole", "10.7.0.0/26"]]
         assert await kernel.learned() == {}
+
+    inside(node, work)
+
+
+# --- IPv6 -------------------------------------------------------------------------------------------------------------
+
+NEAR6, OTHER6 = "2001:db8:1::2", "2001:db8:1::3"
+
+
+@pytest.fixture
+def node6() -> Iterator[Netns]:
+    with Netns() as one, Netns() as other:
+        for namespace in (one, other):
+            namespace.sysctl("ipv6.conf.default.accept_dad", "0")
+        addressed_veth(one, other, ("eth0", "eth0"), ("2001:db8:1::1/64", "2001:db8:1::2/64"))
+        yield one
+
+
+def shown6(node: Netns) -> list[str]:
+    return node.ip("-6", "route", "show", "proto", "77").splitlines()
+
+
+def many6(next_hop: str, count: int = 1000) -> dict[str, str]:
+    return {f"fd00:{n:x}::/122": next_hop for n in range(1, count + 1)}
+
+
+def test_a_thousand_ipv6_routes_come_change_and_go(node6: Netns) -> None:
+    async def work(kernel: KernelRoutes) -> None:
+        assert (await kernel.apply(many6(NEAR6), frozenset())).installed == many6(NEAR6)
+        assert len(shown6(node6)) == 1000
+        assert (await kernel.apply(many6(OTHER6), frozenset({"fd99::/122"}))).errors == ()
+        assert sum(f"via {OTHER6} " in line for line in shown6(node6)) == 1000
+        assert await kernel.check() == ()
+        assert (await kernel.apply({}, frozenset())).installed == {}
+        assert shown6(node6) == []
+
+    inside(node6, work)
+
+
+def test_an_administrators_ipv6_route_and_connected_ones_win_and_stay(node6: Netns) -> None:
+    """Theirs have metrics 1024 and 256."""
+    node6.ip("-6", "route", "add", "fd00:1::/64", "via", NEAR6)
+
+    async def work(kernel: KernelRoutes) -> None:
+        outcome = await kernel.apply({"fd00:1::/64": OTHER6, "2001:db8:1::/64": NEAR6}, frozenset())
+        assert outcome.errors == ()
+        assert f"via {NEAR6}" in node6.ip("-6", "route", "get", "fd00:1::5")
+        assert "via" not in node6.ip("-6", "route", "get", OTHER6)
+        await kernel.apply({}, frozenset())
+        assert "fd00:1::/64 via 2001:db8:1::2" in node6.ip("-6", "route", "show")
+
+    inside(node6, work)
+
+
+def test_anothers_ipv6_route_of_our_metric_is_neither_replaced_nor_removed(node6: Netns) -> None:
+    node6.ip("-6", "route", "add", "fd00:1::/64", "via", NEAR6, "proto", "static", "metric", "1077")
+
+    async def work(kernel: KernelRoutes) -> None:
+        outcome = await kernel.apply({"fd00:1::/64": OTHER6, "fd00:2::/64": OTHER6}, frozenset())
+        assert outcome.installed == {"fd00:2::/64": OTHER6}
+        assert "another's route has its metric" in outcome.errors[0]
+        await kernel.apply({}, frozenset())
+
+    inside(node6, work)
+    assert "fd00:1::/64 via 2001:db8:1::2" in node6.ip("-6", "route", "show")
+
+
+def test_an_ipv6_block_becomes_anothers(node6: Netns) -> None:
+    async def work(kernel: KernelRoutes) -> None:
+        await kernel.apply({}, frozenset({"fd00:7::/122"}))
+        assert [line.split()[:2] for line in shown6(node6)] == [["blackhole", "fd00:7::/122"]]
+        await kernel.apply({"fd00:7::/122": NEAR6}, frozenset())
+        assert [line.split()[:3] for line in shown6(node6)] == [["fd00:7::/122", "via", NEAR6]]
+        assert await kernel.learned() == {"fd00:7::/122": NEAR6}
+        await kernel.apply({}, frozenset({"fd00:7::/122"}))
+        assert [line.split()[:2] for line in shown6(node6)] == [["blackhole", "fd00:7::/122"]]
+        assert await kernel.learned() == {}
+
+    inside(node6, work)
+
+
+def test_a_next_hop_behind_a_link_local_router(node6: Netns) -> None:
+    """As where the default route comes from router advertisements; a successor finds the same routes."""
+    node6.ip("-6", "route", "add", "default", "via", "fe80::99", "dev", "eth0")
+
+    async def work(kernel: KernelRoutes) -> None:
+        wanted = {"fd00:1::/122": "2001:db8:77::7", **{f"fd00:2:{n:x}::/122": "2001:db8:77::7" for n in range(1, 301)}}
+        assert (await kernel.apply(wanted, frozenset())).installed == wanted
+        assert all("via fe80::99 dev eth0" in line for line in shown6(node6))
+        assert await kernel.check() == ()
+        successor = KernelRoutes()
+        found = await successor.learned()
+        assert found.keys() == wanted.keys()
+        assert (await successor.apply(found, frozenset())).errors == ()
+        assert len(shown6(node6)) == 301
+        successor.close()
+
+    inside(node6, work)
+
+
+@pytest.mark.parametrize(
+    ("next_hop", "said"),
+    [
+        ("2001:db8:99::1", "no route to next hop 2001:db8:99::1"),
+        ("2001:db8:1::1", "next hop 2001:db8:1::1 is an address of this node"),
+        ("fd00:5::1", "next hop fd00:5::1 can only be reached through a route that BGP learned"),
+    ],
+)
+def test_ipv6_next_hops_that_cannot_be(node6: Netns, next_hop: str, said: str) -> None:
+    outcomes: list[RouteOutcome] = []
+
+    async def work(kernel: KernelRoutes) -> None:
+        await kernel.apply({"fd00:5::/64": NEAR6}, frozenset())
+        outcomes.append(await kernel.apply({"fd00:5::/64": NEAR6, "fd00:6::/64": next_hop}, frozenset()))
+
+    inside(node6, work)
+    assert outcomes[0].errors[0].startswith(said)
+    assert outcomes[0].installed == {"fd00:5::/64": NEAR6}
+
+
+def test_ipv6_routes_return_after_their_link_was_down(node6: Netns) -> None:
+    async def work(kernel: KernelRoutes) -> None:
+        await kernel.apply({"fd00:5::/64": NEAR6}, frozenset({"fd00:7::/122"}))
+        node6.ip("link", "set", "eth0", "down")
+        node6.ip("link", "set", "eth0", "up")
+        node6.ip("address", "replace", "2001:db8:1::1/64", "dev", "eth0", "nodad")
+        assert [line.split()[:2] for line in shown6(node6)] == [["blackhole", "fd00:7::/122"]]
+        assert await kernel.check() == (f"route fd00:5::/64 via {NEAR6} was gone",)
+        assert len(shown6(node6)) == 2
+
+    inside(node6, work)
+
+
+def test_what_a_former_agent_left_of_ipv6_is_found_and_removed(node6: Netns) -> None:
+    node6.ip("-6", "route", "add", "fd00:5::/64", "via", NEAR6, "proto", "77", "metric", "1077")
+    node6.ip("-6", "route", "add", "fd00:5::7", "dev", "eth0", "proto", "77")
+
+    async def work(kernel: KernelRoutes) -> None:
+        assert await kernel.learned() == {"fd00:5::/64": NEAR6}
+        await kernel.apply({}, frozenset())
+
+    inside(node6, work)
+    assert [line.split()[0] for line in shown6(node6)] == ["fd00:5::7"]
+
+
+def test_without_ipv6_in_the_kernel_ipv4_works(node: Netns, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel started with ipv6.disable=1 answers a dump of IPv6 routes with EOPNOTSUPP."""
+
+    async def work(kernel: KernelRoutes) -> None:
+        real = kernel._dump
+
+        async def dump(family: int) -> AsyncIterator[tuple[str, str]]:
+            if family != AF_INET:
+                raise NetlinkError(95, "Operation not supported")
+            async for route in real(family):
+                yield route
+
+        monkeypatch.setattr(kernel, "_dump", dump)
+        assert (await kernel.apply({"10.1.0.0/24": NEAR}, frozenset())).installed == {"10.1.0.0/24": NEAR}
+        assert await kernel.check() == ()
 
     inside(node, work)
