@@ -7,7 +7,7 @@ Must not: decide what is right, or know any rule.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from kernelsim import KernelSim
 from kernelsim import Packet as KernelPacket
@@ -29,7 +29,7 @@ from manx_core.policy.cluster import Cluster, PodKey, is_endpoint
 from manx_operator.model import DesiredObject, NetworkSetFacts, PolicyId, PolicyModel
 from policy_asking import Question
 from policy_objects import raw_policy
-from policy_random import PODS, addresses_of
+from policy_random import PODS
 
 POOLS = (PoolSettings(name="four", cidr="10.0.0.0/16"), PoolSettings(name="six", cidr="fd00::/64"))
 _KERNEL_NAMES = {
@@ -118,20 +118,35 @@ def _endpoints(node: str, cluster: Cluster) -> dict[str, LocalEndpoint]:
     }
 
 
-class Chain:
-    """A kernel for each node that has pods. `settings` are the same on all of them."""
+def kernels_of(
+    cluster: Cluster,
+    model: PolicyModel,
+    settings: PolicySettings = PolicySettings(),  # noqa: B008
+) -> dict[str, KernelSim]:
+    """A kernel for each node that has pods, brought there from nothing."""
+    return {node: kernel_of(view_of(model, node, cluster), settings) for node in sorted(model.nodes())}
 
-    def __init__(
-        self,
-        cluster: Cluster,
-        model: PolicyModel | None = None,
-        settings: PolicySettings = PolicySettings(),  # noqa: B008
-    ) -> None:
+
+def as_told(model: PolicyModel) -> tuple[object, ...]:
+    """All that the model would have written, groups made whole: which chunk a member is in depends on how it came
+    there."""
+    groups: dict[str, tuple[frozenset[str], frozenset[str], str]] = {}
+    rest = {}
+    for found in objects_of(model):
+        if isinstance(found.spec, AddressGroupSpec):
+            held = groups.get(found.spec.group, (frozenset(), found.nodes, found.spec.type))[0]
+            groups[found.spec.group] = (held | set(found.spec.members), found.nodes, found.spec.type)
+        else:
+            rest[found.kind, found.name] = (found.spec, found.nodes)
+    return rest, groups, {node: model.endpoints(node) for node in model.nodes()}
+
+
+class Chain:
+    """Kernels by node, and packets that cross them."""
+
+    def __init__(self, cluster: Cluster, kernels: Mapping[str, KernelSim]) -> None:
         self.cluster = cluster
-        model = model or fed(cluster)
-        self.kernels: dict[str, KernelSim] = {}
-        for node in sorted(model.nodes()):
-            self.kernels[node] = kernel_of(view_of(model, node, cluster), settings)
+        self.kernels = kernels
 
     def passes(self, question: Question) -> bool:
         """Whether the packet reaches the other end: the sender's kernel and the receiver's let it through."""
@@ -176,6 +191,3 @@ def _packet(question: Question, into: str, out: str) -> KernelPacket:
         icmp_type=packet.icmp_type,
         icmp_code=packet.icmp_code,
     )
-
-
-__all__ = ["Chain", "addresses_of", "fed", "kernel_of", "objects_of", "view_of"]

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import msgspec
+
 from manx_core.api.calico_policy import GlobalNetworkPolicy, NetworkPolicy
 from manx_core.api.core_v1 import (
     Container,
@@ -92,6 +94,14 @@ def pod(
     )
     meta = ObjectMeta(namespace=namespace, name=name, uid=uid or f"uid-{name}", labels=labels or {})
     return Pod(metadata=meta, spec=spec, status=PodStatus(phase=phase))
+
+
+def relabelled(found: Pod, labels: dict[str, str]) -> Pod:
+    return msgspec.structs.replace(found, metadata=msgspec.structs.replace(found.metadata, labels=labels))
+
+
+def with_phase(found: Pod, phase: str) -> Pod:
+    return msgspec.structs.replace(found, status=msgspec.structs.replace(found.status, phase=phase))
 
 
 def with_policies(cluster: Cluster, *policies: NetworkPolicy | GlobalNetworkPolicy) -> Cluster:

@@ -293,7 +293,7 @@ class Drawer:
     def cluster(self) -> Cluster:
         """Up to six pods, of both families mostly, and up to five policies."""
         pods = {key: self.pod(key) for key in PODS if self.random.randrange(5)}
-        kubernetes = {(ns, f"k{n}"): self.kubernetes_policy(ns, f"k{n}") for n, ns in self._places(NAMESPACES, 1)}
+        kubernetes = {(ns, f"p{n}"): self.kubernetes_policy(ns, f"p{n}") for n, ns in self._places(NAMESPACES, 1)}
         calico = {(ns, f"p{n}"): self.calico_policy(ns, f"p{n}") for n, ns in self._places(("", *NAMESPACES), 5)}
         sets = {(ns, f"s{n}"): self.network_set(ns, f"s{n}") for n, ns in self._places(("", *NAMESPACES), 3)}
         slices = {(s[0], f"{s[1]}-{n}"): self.endpoint_slice(s, f"{s[1]}-{n}") for n, s in self._places(SERVICES, 3)}

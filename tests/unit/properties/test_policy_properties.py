@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policy_properties import compiled_rules_mean_the_same, kernels_mean_the_same
+from policy_properties import compiled_rules_mean_the_same, every_change_comes_through, kernels_mean_the_same
 
 PROBES = Counter[str]()
 sources = st.randoms(use_true_random=False)
@@ -33,3 +33,9 @@ def test_compiled_rules_mean_the_same(random: Random) -> None:
 @given(sources)
 def test_kernels_mean_the_same(random: Random) -> None:
     PROBES["kernels"] += kernels_mean_the_same(random)
+
+
+@settings(max_examples=40, deadline=None)
+@given(sources)
+def test_every_change_comes_through(random: Random) -> None:
+    PROBES["changes"] += every_change_comes_through(random)
