@@ -19,12 +19,22 @@ from typing import Any
 
 from manx_agent.dataplane import KernelPolicy
 from manx_agent.model import Backend, Dirty, LocalEndpoint, PolicyOutcome, PolicyView
-from manx_core.api.v1alpha1 import PolicyProgramSpec, PolicySource, PoolSettings, Rule
+from manx_core.api.v1alpha1 import (
+    ClassTier,
+    PolicyProgramSpec,
+    PolicySettings,
+    PolicySource,
+    PoolSettings,
+    Rule,
+    RuleEnd,
+)
 from netns import Netns, addressed_veth, make_node, wire_pod
 
 POD_CIDR = "10.244.0.0/16"
-NODE_ADDRESS = "198.51.100.1"
-OUTSIDE = "198.51.100.2"
+POD_CIDR6 = "fd00::/64"
+NODE_ADDRESS, NODE_ADDRESS6 = "198.51.100.1", "2001:db8::1"
+OUTSIDE, OUTSIDE6 = "198.51.100.2", "2001:db8::2"
+GATEWAY6 = "fe80::1"
 SHORT = 0.4
 LONG = 10.0
 EVERYTHING = Dirty(everything=True)
@@ -45,19 +55,47 @@ def program(*types: str, ingress: tuple[Rule, ...] = (), egress: tuple[Rule, ...
     return PolicyProgramSpec(epoch=1, source=source, types=given, ingress=ingress, egress=egress)  # type: ignore[arg-type]
 
 
+def rule(**fields: Any) -> Rule:
+    """A rule of ingress: ports are the subject's, all else the peer's."""
+    return _rule(("ports", "not_ports", "port_groups", "not_port_groups"), fields)
+
+
+def towards(**fields: Any) -> Rule:
+    """A rule of egress: everything is the peer's."""
+    return _rule((), fields)
+
+
+def _rule(of_subject: tuple[str, ...], fields: dict[str, Any]) -> Rule:
+    ends = {name: fields.pop(name) for name in RuleEnd.__struct_fields__ if name in fields}
+    subject = {name: value for name, value in ends.items() if name in of_subject}
+    peer = {name: value for name, value in ends.items() if name not in of_subject}
+    return Rule(peer=RuleEnd(**peer), subject=RuleEnd(**subject), **fields)
+
+
+def _wire_ipv6(node: Netns, pod: Netns, interface: str, address: str) -> None:
+    """The same in IPv6: the next hop is the node's link-local address."""
+    node.ip("address", "add", f"{GATEWAY6}/64", "dev", interface, "nodad")
+    pod.ip("address", "add", f"{address}/128", "dev", "eth0", "nodad")
+    pod.ip("route", "add", GATEWAY6, "dev", "eth0")
+    pod.ip("route", "add", "default", "via", GATEWAY6, "dev", "eth0")
+    node.ip("route", "add", address, "dev", interface)
+
+
 class Pod:
     """A namespace wired to the node as a pod. Sockets made by it are the pod's."""
 
     def __init__(self, node: Netns, name: str, number: int) -> None:
         self.netns = Netns()
         self.name = name
-        self.address = f"10.244.0.{number}"
+        self.address, self.address6 = f"10.244.0.{number}", f"fd00::{number:x}"
         self.interface = f"mnx{number:011x}"
         wire_pod(node, self.netns, self.interface, self.address)
+        _wire_ipv6(node, self.netns, self.interface, self.address6)
 
     @property
     def endpoint(self) -> LocalEndpoint:
-        return LocalEndpoint("default", self.name, f"uid-{self.name}", f"c-{self.name}", self.interface, self.address)
+        addresses = (self.address, self.address6)
+        return LocalEndpoint("default", self.name, f"uid-{self.name}", f"c-{self.name}", self.interface, addresses)
 
     @property
     def identity(self) -> tuple[str, str, str]:
@@ -70,16 +108,26 @@ class World:
     def __init__(self, pods: str = "abc") -> None:
         self.node, self.outside = Netns(), Netns()
         make_node(self.node)
+        self.node.sysctl("ipv6.conf.all.forwarding", "1")
         addresses = (f"{NODE_ADDRESS}/24", f"{OUTSIDE}/24")
         addressed_veth(self.node, self.outside, ("eth0", "eth0"), addresses)
         self.outside.ip("route", "add", "default", "via", NODE_ADDRESS)
         self.node.ip("route", "add", "default", "via", OUTSIDE)
+        for namespace, address in ((self.node, NODE_ADDRESS6), (self.outside, OUTSIDE6)):
+            namespace.ip("address", "add", f"{address}/64", "dev", "eth0", "nodad")
+        self.outside.ip("route", "add", "default", "via", NODE_ADDRESS6)
+        self.node.ip("route", "add", "default", "via", OUTSIDE6)
         self.pods = {name: Pod(self.node, name, 11 + number) for number, name in enumerate(pods)}
         self.view = PolicyView(
             endpoints={pod.endpoint.container_id: pod.endpoint for pod in self.pods.values()},
             class_of={pod.identity: "open" for pod in self.pods.values()},
-            pools=(PoolSettings(name="default", cidr=POD_CIDR, nat_outgoing=True),),
+            pools=(
+                PoolSettings(name="default", cidr=POD_CIDR, nat_outgoing=True),
+                PoolSettings(name="default6", cidr=POD_CIDR6, nat_outgoing=True),
+            ),
         )
+        self.ipv6 = False
+        """Whether addresses below are those of IPv6."""
 
     def __enter__(self) -> World:
         return self
@@ -91,12 +139,22 @@ class World:
     # --- the view --------------------------------------------------------------------------------------------------
 
     def policy(self, pod: str, *programs: PolicyProgramSpec) -> None:
-        """Puts a pod, and no other, under policies: class pc-<pod>, programs knp.<pod>.<n>."""
-        named = {f"knp.{pod}.{number}": spec for number, spec in enumerate(programs)}
+        """Puts a pod, and no other, under policies of one tier: class pc-<pod>, programs knp.<pod>.<n>."""
+        self.tiers(pod, ("default", "Deny", programs))
+
+    def tiers(self, pod: str, *tiers: tuple[str, Any, tuple[PolicyProgramSpec, ...]]) -> None:
+        """The same of several tiers: name, default action, policies."""
+        flat = [spec for _, _, programs in tiers for spec in programs]
+        named = {f"knp.{pod}.{number}": spec for number, spec in enumerate(flat)}
+        left = list(named)
+        listed = [
+            ClassTier(name=name, policies=tuple(left.pop(0) for _ in programs), default_action=action)
+            for name, action, programs in tiers
+        ]
         kept = {name: spec for name, spec in self.view.programs.items() if not name.startswith(f"knp.{pod}.")}
         self.view = replace(
             self.view,
-            classes={**self.view.classes, class_name(pod): tuple(named)},
+            classes={**self.view.classes, class_name(pod): tuple(listed)},
             programs={**kept, **named},
             class_of={**self.view.class_of, self.pods[pod].identity: class_name(pod)},
         )
@@ -118,7 +176,12 @@ class World:
         )
         return name
 
+    def settings(self, **fields: Any) -> None:
+        self.view = replace(self.view, settings=PolicySettings(**fields))
+
     def address(self, place: str) -> str:
+        if self.ipv6:
+            return {"node": NODE_ADDRESS6, "outside": OUTSIDE6}.get(place) or self.pods[place].address6
         return {"node": NODE_ADDRESS, "outside": OUTSIDE}.get(place) or self.pods[place].address
 
     def netns(self, place: str) -> Netns:
@@ -132,7 +195,7 @@ class World:
     ) -> Iterator[socket.socket]:
         """A socket of a place, bound where an address or port is given."""
         with self.netns(place).entered():
-            one = socket.socket(socket.AF_INET, kind, protocol)
+            one = socket.socket(socket.AF_INET6 if self.ipv6 else socket.AF_INET, kind, protocol)
         with one:
             one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             one.settimeout(SHORT)
@@ -225,9 +288,11 @@ class Applied:
     def iptables(self, *words: str, family: str = "ip") -> str:
         return self.world.node.run(f"{family}tables-{self.backend}", *words)
 
-    def saved(self, *words: str) -> list[str]:
-        """The rules, without time stamps; without counters too, unless the words ask for them."""
-        text = self.world.node.run(f"iptables-{self.backend}-save", *words)
+    def saved(self, *words: str, family: str = "") -> list[str]:
+        """The rules of both families (or of one: "ip", "ip6"), without time stamps; without counters too, unless the
+        words ask for them."""
+        families = [family] if family else ["ip", "ip6"]
+        text = "".join(self.world.node.run(f"{one}tables-{self.backend}-save", *words) for one in families)
         kept = text if words else re.sub(r" \[\d+:\d+\]", "", text)
         return [line for line in kept.splitlines() if not line.startswith("#")]
 

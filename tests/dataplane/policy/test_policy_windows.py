@@ -11,8 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import probe
 from manx_agent.model import Dirty
-from manx_core.api.v1alpha1 import Rule
-from policy_world import Applied, Pod, World, program
+from policy_world import Applied, Pod, World, program, rule, towards
 
 CHANGES = 100
 RATE = 1500
@@ -64,15 +63,15 @@ def _arrange(world: World, number: int, spare: Pod) -> None:
     friends = world.group("f", world.address("a"), *(f"10.9.0.{n}" for n in range(1, 2 + number % 5)))
     ports = ("53",) if number % 2 else ("53", "8000-8010")
     named = world.group("w", f"{world.address('b')},udp:53", kind="AddressPorts")
-    rule = Rule(protocol="UDP", ports=ports, peer_group=friends)
+    allowed = rule(protocol="UDP", ports=ports, groups=(friends,))
     if number % 3 == 0:
-        rule = Rule(protocol="UDP", port_group=named, nets=(f"{world.address('a')}/32", "10.9.0.0/16"))
-    extra = [program(ingress=(Rule(protocol="TCP", ports=(str(port),)),)) for port in range(number % 4)]
-    world.policy("b", *extra, program("Ingress", "Egress", ingress=(rule,)))
+        allowed = rule(protocol="UDP", port_groups=(named,), nets=(f"{world.address('a')}/32", "10.9.0.0/16"))
+    extra = [program(ingress=(rule(protocol="TCP", ports=(str(port),)),)) for port in range(number % 4)]
+    world.policy("b", *extra, program("Ingress", "Egress", ingress=(allowed,)))
     if number % 7 == 3:
         _rename_class(world, "b", "x")
     if number % 4 < 2:
-        world.policy("a", program(egress=(Rule(protocol="UDP", ports=("53", "99")),)))
+        world.policy("a", program(egress=(towards(protocol="UDP", ports=("53", "99")),)))
     else:
         world.open("a")
     present = {**world.view.endpoints, spare.endpoint.container_id: spare.endpoint}
