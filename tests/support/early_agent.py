@@ -75,6 +75,7 @@ class EarlyAgent:
 
     ipam: Ipam
     cni: CniService
+    share: Share
 
     async def add(self, container: str, pod: str, uid: str) -> str:
         """The pod's first address."""
@@ -110,7 +111,7 @@ async def early_agent(
             await watches.wait_synced()
             writing = asyncio.create_task(statuses.run())
             try:
-                yield EarlyAgent(ipam, cni)
+                yield EarlyAgent(ipam, cni, share)
             finally:
                 writing.cancel()
                 await asyncio.wait({writing})
