@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
+from manx_core import policy
 from manx_core.api.v1alpha1 import ClassTier, IcmpMatch, PolicyProgramSpec, PolicySource, Rule, RuleEnd
 from manx_core.policy.evaluate import Decision, Direction, Flow, Groups, evaluate, matches
 from manx_core.policy.protocols import canonical_protocol
@@ -177,3 +181,16 @@ def test_protocols_have_one_name(protocol: str | int | None, canonical: str) -> 
 def test_what_is_no_protocol_is_refused(protocol: str | int) -> None:
     with pytest.raises(ValueError, match="is none of ICMP, TCP"):
         canonical_protocol(protocol)
+
+
+def test_agents_get_the_evaluation_without_the_models_of_users_kinds() -> None:
+    asked = "import sys, manx_core.policy.evaluate; print(*(name for name in sys.modules if 'pydantic' in name))"
+    found = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == []
+
+
+def test_the_package_offers_what_it_names() -> None:
+    for name in policy.__all__:
+        assert getattr(policy, name) is not None
+    with pytest.raises(AttributeError, match="nothing_such"):
+        policy.nothing_such  # noqa: B018

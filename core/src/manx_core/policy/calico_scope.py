@@ -44,7 +44,7 @@ class EntityScope(NamedTuple):
     """The address is of none of these items."""
 
 
-@lru_cache(maxsize=20_000)
+@lru_cache(maxsize=8192)
 def applies_to(namespace: str, selector: str, namespace_selector: str = "", accounts: str = "") -> Selects:
     """The pods that a policy applies to; `namespace` is a NetworkPolicy's, empty for a GlobalNetworkPolicy.
 
@@ -60,7 +60,7 @@ def applies_to(namespace: str, selector: str, namespace_selector: str = "", acco
     return normalize(And(tuple(parts))) if parts else EVERYTHING
 
 
-@lru_cache(maxsize=20_000)
+@lru_cache(maxsize=8192)
 def entity_scope(
     namespace: str, selector: str, not_selector: str, namespace_selector: str, names: tuple[str, ...], accounts: str
 ) -> EntityScope:

@@ -64,7 +64,7 @@ class Selector:
         return hash(self.expression)
 
 
-@lru_cache(maxsize=20_000)
+@lru_cache(maxsize=8192)
 def parse(text: str) -> Selector:
     """Raises SelectorError. The empty text selects everything, as `all()` does."""
     if len(text) > MAX_LENGTH:

@@ -93,7 +93,7 @@ class AllOf(_Compound):
         return tuple(dict.fromkeys(anchor for part in self.parts for anchor in part.anchors()))
 
 
-@lru_cache(maxsize=20_000)
+@lru_cache(maxsize=8192)
 def normalize(expression: Expression) -> Selects:
     """The canonical selector of an expression. `global()` left in it counts as `all()`."""
     return _one_of(_terms(expression, False))
