@@ -79,9 +79,9 @@ def rules(draw: st.DrawFn, actions: tuple[str, ...] = ("Allow", "Allow", "Deny",
     protocol = draw(st.sampled_from(("", "", "TCP", "TCP", "UDP", "SCTP", "UDPLite", "6", "ICMP", "ICMPv6", "47")))
     ports, typed = protocol in _PORTED, protocol in ("ICMP", "ICMPv6")
     return Rule(
-        action=draw(st.sampled_from(actions)),  # type: ignore[arg-type]
+        action=draw(st.sampled_from(actions)),
         index=draw(st.integers(0, 20)),
-        ip_version=draw(st.sampled_from((0, 0, 0, 4, 6))),  # type: ignore[arg-type]
+        ip_version=draw(st.sampled_from((0, 0, 0, 4, 6))),
         protocol=protocol,
         not_protocol=draw(st.sampled_from(("", "", "", "TCP", "ICMP", "17", "200"))),
         icmp=draw(_icmp) if typed else None,

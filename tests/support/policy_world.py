@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import re
 import socket
 import struct
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 from manx_agent.dataplane import KernelPolicy
+from manx_agent.dataplane.kernel import Kernel
 from manx_agent.model import Backend, Dirty, LocalEndpoint, PolicyOutcome, PolicyView
+from manx_agent.render.image import Image
 from manx_core.api.v1alpha1 import (
     ClassTier,
     PolicyProgramSpec,
@@ -284,6 +288,19 @@ class Applied:
 
         with self.world.node.entered():
             return asyncio.run(main())
+
+    def kernel(self) -> Kernel:
+        """For reading alone."""
+        kernel = Kernel(self.backend)
+        kernel.from_end = self.world.view.settings.chain_insert_mode == "Append"
+        return kernel
+
+    def decoded(self, image: Image) -> dict[str, Any]:
+        """The chains of an image, as python-iptables finds them."""
+        chains = {table: list(own) for table, own in image.chains.items()}
+        said = self.world.node.run(sys.executable, "-m", "manx_agent.drivers.iptc_check", stdin=json.dumps(chains))
+        found: dict[str, Any] = json.loads(said)
+        return found
 
     def iptables(self, *words: str, family: str = "ip") -> str:
         return self.world.node.run(f"{family}tables-{self.backend}", *words)

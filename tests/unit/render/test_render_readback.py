@@ -81,6 +81,16 @@ _DECODED = {
         "target": {"MASQUERADE": {"random-fully": ""}},
     },
     f"{IPV4.same}-j ACCEPT": {"bpf": {"bytecode": IPV4.same.split('"')[1]}, "target": "ACCEPT"},
+    "! -p ipv6-icmp -m mark --mark 0x1/0x1 -j MARK --set-xmark 0x0/0x3": {
+        "protocol": "!icmpv6",
+        "mark": {"mark": "0x1/0x1"},
+        "target": {"MARK": {"set-xmark": "0x0/0x3"}},
+    },
+    '-p udplite -m multiport ! --dports 1,2 -j LOG --log-prefix "a -j b: " --log-level 5': {
+        "protocol": "136",
+        "multiport": {"dports": ["!", "1,2"]},
+        "target": {"LOG": {"log-prefix": "a -j b: ", "log-level": "5"}},
+    },
     "! -s 10.0.0.1/32 -j DROP": {"src": "!10.0.0.1/32", "target": "DROP"},
 }
 
@@ -99,6 +109,7 @@ def test_what_python_iptables_finds_is_told_by_rule() -> None:
     where: tuple[Table, str] = ("filter", "manx-to")
     assert disagreements(wanted, {"filter": {"manx-to": right}}) == {}
     assert "was missing" in disagreements(wanted, {})[where]
+    assert disagreements(wanted, {"filter": {"manx-to": None}}) == {}, "the library has no words for it"
     assert "rule 2 target=ACCEPT was missing" in disagreements(wanted, {"filter": {"manx-to": right[:1]}})[where]
     assert (
         "rule 3 target=DROP should not"

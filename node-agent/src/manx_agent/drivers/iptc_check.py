@@ -7,13 +7,15 @@ its process down with it where somebody edits the tables meanwhile. What it is g
 iptables' text output what the kernel has.
 
 Input: {table: [chain, ...]} as JSON, "filter" for that table of IPv4, "filter6" for IPv6. Output: {table: {chain:
-[rule, ...]}} with rules as `render.decoded` describes them; chains that do not exist are left out. Tables must exist:
-reading another would create it.
+[rule, ...]}} with rules as `render.decoded` describes them; chains that do not exist are left out, and null stands for
+one that the library has no words for (it has none for IPv6's MASQUERADE). Tables must exist: reading another would
+create it.
 """
 
 from __future__ import annotations
 
 import json
+import socket
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -21,18 +23,35 @@ from typing import Any
 import iptc
 
 
-def read(table: str, chains: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
+def read(table: str, chains: Iterable[str]) -> dict[str, list[dict[str, Any]] | None]:
     """Some chains of one table. Raises iptc.IPTCError."""
     name, ipv6 = table.rstrip("6"), table.endswith("6")
-    return {
-        chain: [_uncounted(rule) for rule in iptc.easy.dump_chain(name, chain, ipv6=ipv6)]
-        for chain in chains
-        if iptc.easy.has_chain(name, chain, ipv6=ipv6)
-    }
+    return {chain: _rules(name, chain, ipv6) for chain in chains if iptc.easy.has_chain(name, chain, ipv6=ipv6)}
+
+
+def _rules(table: str, chain: str, ipv6: bool) -> list[dict[str, Any]] | None:
+    try:
+        return [_uncounted(rule) for rule in iptc.easy.dump_chain(table, chain, ipv6=ipv6)]
+    except iptc.XTablesError:
+        return None
 
 
 def _uncounted(rule: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in rule.items() if key != "counters"}
+    known = {key: value for key, value in rule.items() if key != "counters"}
+    if "protocol" in known:
+        known["protocol"] = _numbered(known["protocol"])
+    return known
+
+
+def _numbered(protocol: str) -> str:
+    """The library names protocols partly as /etc/protocols does: those that are not always named become numbers."""
+    name = protocol.removeprefix("!")
+    if name in _NAMED or name.isdecimal():
+        return protocol
+    return protocol.replace(name, str(socket.getprotobyname(name)))
+
+
+_NAMED = ("tcp", "udp", "sctp", "icmp", "icmpv6")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,8 @@ from manx_agent.render.image import Image, Rules, Table
 Decoded = dict[str, Any]
 
 _ADDRESSES = {"-s": "src", "-d": "dst", "-i": "in-interface", "-o": "out-interface", "-p": "protocol"}
+_PROTOCOLS = {"ipv6-icmp": "icmpv6", "udplite": "136"}
+"""Those that the library names otherwise than iptables-save does."""
 
 
 def decode(rule: str) -> Decoded:
@@ -31,7 +33,8 @@ def decode(rule: str) -> Decoded:
         if words[at] == "-m":
             at = _match(words, at + 1, decoded)
         else:
-            decoded[_ADDRESSES[words[at]]] = ("!" if negated else "") + words[at + 1]
+            value = _PROTOCOLS.get(words[at + 1], words[at + 1])
+            decoded[_ADDRESSES[words[at]]] = ("!" if negated else "") + value
             at += 2
     decoded["target"] = _target(words[at], words[at + 1], words[at + 2 :])
     return decoded
@@ -60,18 +63,26 @@ def _add(decoded: Decoded, name: str, match: Decoded) -> None:
         decoded[name] = [decoded[name], match]
 
 
-def _target(verb: str, name: str, options: list[str]) -> str | Decoded:
+def _target(verb: str, name: str, words: list[str]) -> str | Decoded:
     if verb == "-g":
         return {"goto": name}
-    return {name: {option.removeprefix("--"): "" for option in options}} if options else name
+    options: Decoded = {}
+    for word in words:
+        if word.startswith("--"):
+            options[word.removeprefix("--")] = ""
+        else:
+            options[list(options)[-1]] = word
+    return {name: options} if options else name
 
 
-def disagreements(wanted: Image, decoded: dict[str, dict[str, list[Decoded]]]) -> dict[tuple[Table, str], str]:
-    """Compares rendered chains with what python-iptables decoded: a sentence for each (table, chain) that differs."""
+def disagreements(wanted: Image, decoded: dict[str, dict[str, list[Decoded] | None]]) -> dict[tuple[Table, str], str]:
+    """Compares rendered chains with what python-iptables decoded: a sentence for each (table, chain) that differs. A
+    chain that is there as None could not be decoded, and is not spoken of."""
     found = {}
     for table, chains in wanted.chains.items():
         for chain, rules in chains.items():
-            said = _disagreement(rules, decoded.get(table, {}).get(chain))
+            seen = decoded.get(table, {}).get(chain, ())
+            said = "" if seen is None else _disagreement(rules, list(seen) if seen != () else None)
             if said:
                 found[table, chain] = f"{place(table)}: chain {chain}: {said}"
     return found
