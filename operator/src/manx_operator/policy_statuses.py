@@ -70,6 +70,7 @@ class PolicyStatuses:
         term: Term,
         recorder: EventRecorder,
         nodes_of: Callable[[str], frozenset[str]],
+        remarks_of: Callable[[str], Iterable[str]],
         *,
         coalesce: float = COALESCE,
     ) -> None:
@@ -78,6 +79,7 @@ class PolicyStatuses:
         self._observed = observed
         self._term = term
         self._recorder = recorder
+        self._remarks_of = remarks_of
         self._coalesce = coalesce
         self.in_force = InForce(nodes_of, inputs.reports.cache, time.monotonic)
         self._programs = inputs.ours[r.POLICY_PROGRAMS].cache
@@ -119,6 +121,14 @@ class PolicyStatuses:
         """The nodes that these policies concern may be others."""
         self.in_force.touch(programs)
         self._wake.set()
+
+    def remarked(self, programs: Iterable[str]) -> None:
+        """There may be something else to remark on these policies."""
+        for name in programs:
+            if name in self._users:
+                self._read.pop(name, None)
+                self._changed[name] = None
+                self._wake.set()
 
     def _user_changed(self, policy: PolicyId, event: Event[Any]) -> None:
         if declared(event.old) != declared(event.new):
@@ -283,7 +293,8 @@ class PolicyStatuses:
         """Reading a policy again for each report would cost more than all else here."""
         if name not in self._read:
             tiers = {tier for _, tier in self._inputs.calico[r.TIERS].cache}
-            self._read[name] = policy_said(raw, is_global=policy.kind == "gnp", tiers=tiers)
+            is_global, more = policy.kind == "gnp", self._remarks_of(name)
+            self._read[name] = policy_said(raw, is_global=is_global, tiers=tiers, more=more)
         return self._read[name]
 
     def _said_of(self, name: str, program: StoredProgram) -> PolicyNodes:

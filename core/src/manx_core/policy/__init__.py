@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from manx_core.policy.compile_calico import calico_program_name, closed_calico_policy, compile_calico_policy
     from manx_core.policy.compiled import DEFAULT_TIER, CompiledPolicy, InvalidPolicy, program_name
     from manx_core.policy.evaluate import Decision, Flow, Groups
-    from manx_core.policy.remarks import Remark
     from manx_core.policy.scope import GroupDef, ServiceRef, kubernetes_pods, network_set_item, pod_item
     from manx_core.policy.validate import Problem, check_network_policy
     from manx_core.policy.verdict import Verdict
@@ -37,7 +36,6 @@ __all__ = [
     "PodKey",
     "PolicyKey",
     "Problem",
-    "Remark",
     "ServiceRef",
     "Verdict",
     "calico_program_name",
@@ -59,7 +57,6 @@ _MODULES = {
     "compile_calico": ("calico_program_name", "closed_calico_policy", "compile_calico_policy"),
     "compiled": ("DEFAULT_TIER", "CompiledPolicy", "InvalidPolicy", "program_name"),
     "evaluate": ("Decision", "Flow", "Groups"),
-    "remarks": ("Remark",),
     "scope": ("GroupDef", "ServiceRef", "kubernetes_pods", "network_set_item", "pod_item"),
     "validate": ("Problem", "check_network_policy"),
     "verdict": ("Verdict",),

@@ -1,6 +1,6 @@
-"""What is legal in a policy, and hardly meant.
+"""What is legal in a compiled policy, and hardly meant.
 
-Owns: the finding of policies that only log, select nothing, or have rules that never match or are never reached.
+Owns: the finding of rules that match nothing, are never reached, or name what nothing has now.
 Must not: refuse anything, or know pods; whoever knows the groups' members says which have none.
 """
 
@@ -8,59 +8,56 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Collection, Iterator
-from typing import NamedTuple
 
 from manx_core.api.v1alpha1 import Rule, RuleEnd
-from manx_core.policy.cluster import Direction
 from manx_core.policy.compiled import CompiledPolicy
+from manx_core.policy.evaluate import Direction
 from manx_core.policy.scope import GroupDef
-from manx_core.selectors import NOTHING
+
+_ENDS = {"Ingress": ("source", "destination"), "Egress": ("destination", "source")}
+"""What a rule's peer and subject are called by users."""
 
 
-class Remark(NamedTuple):
-    """One word for machines, and a sentence for people."""
-
-    reason: str
-    """OnlyLogs, SelectsNothing, MatchesNothing, NeverReached, GroupEmpty or PortUnknown."""
-    message: str
-
-
-def remarks(policy: CompiledPolicy, empty_groups: Collection[str] = ()) -> tuple[Remark, ...]:
-    """All that there is to say of a policy. `empty_groups`: ids of those of its groups that have no members now."""
-    return (
-        *_of_selection(policy),
-        *(Remark("MatchesNothing", f"{field} can match no packet") for field in policy.left_out),
-        *_of_rules("Ingress", policy.ingress),
-        *_of_rules("Egress", policy.egress),
-        *(_of_empty(group) for group in policy.groups if group.id in empty_groups),
-    )
+def remarks(policy: CompiledPolicy, empty_groups: Collection[str] = ()) -> Iterator[str]:
+    """Sentences for people, each beginning with the field that it is about. `empty_groups`: ids of groups
+    that have no members now."""
+    yield from (f"{field} can match no packet" for field in policy.left_out)
+    yield from _never_reached("Ingress", policy.ingress)
+    yield from _never_reached("Egress", policy.egress)
+    empty = {group.id: group for group in policy.groups if group.id in empty_groups}
+    if empty:
+        yield from _of_empty("Ingress", policy.ingress, empty)
+        yield from _of_empty("Egress", policy.egress, empty)
 
 
-def _of_selection(policy: CompiledPolicy) -> Iterator[Remark]:
-    if policy.applies_to == NOTHING:
-        yield Remark("SelectsNothing", "the policy can select no pod")
-
-
-def _of_rules(direction: Direction, rules: tuple[Rule, ...]) -> Iterator[Remark]:
-    if rules and all(rule.action == "Log" for rule in rules):
-        message = f"rules for {direction} only log: what no other policy decides, the tier's default action does"
-        yield Remark("OnlyLogs", message)
+def _never_reached(direction: Direction, rules: tuple[Rule, ...]) -> Iterator[str]:
     for number, rule in enumerate(rules):
         before = next((one for one in rules[:number] if one.action != "Log" and _covers(one, rule)), None)
         if before is not None and before.index != rule.index:
             field = f"spec.{direction.lower()}"
-            message = f"{field}[{rule.index}] is never reached: {field}[{before.index}] matches all that it would"
-            yield Remark("NeverReached", message)
+            yield f"{field}[{rule.index}] is never reached: {field}[{before.index}] matches all that it would"
 
 
-def _of_empty(group: GroupDef) -> Remark:
-    if group.port:
-        return Remark("PortUnknown", f"nothing has a {group.selector}")
-    return Remark("GroupEmpty", f"nothing is selected by {group.selector}")
+def _of_empty(direction: Direction, rules: tuple[Rule, ...], empty: dict[str, GroupDef]) -> Iterator[str]:
+    """A notSelector that selects nothing, or a port that nobody has among notPorts, asks for nothing: no remark."""
+    for rule in rules:
+        for name, end in zip(_ENDS[direction], (rule.peer, rule.subject), strict=True):
+            for group in (*end.groups, *end.port_groups):
+                if group in empty:
+                    yield f"spec.{direction.lower()}[{rule.index}].{name} {_lacking(empty[group])}"
+
+
+def _lacking(group: GroupDef) -> str:
+    if group.service:
+        return f"names the service {group.service.namespace}/{group.service.name}, which has no endpoints"
+    return f"names a {group.selector}, which nothing has" if group.port else f"selects nothing: {group.selector}"
+
+
+# --- which rule matches all that another does -----------------------------------------------------------------------
 
 
 def _covers(one: Rule, other: Rule) -> bool:
-    """Whether all that the second matches the first does, as far as can be told without groups' members."""
+    """As far as can be told without groups' members."""
     pairs = (
         (one.ip_version, other.ip_version),
         (one.protocol, other.protocol),

@@ -55,6 +55,8 @@ class GroupTable:
         """The groups in use of a service."""
         self._placed: dict[str, dict[int, tuple[str, ...]]] = {}
         self._dirty: set[str] = set()
+        self._turned: set[str] = set()
+        """Groups that came to have members, or to have none, since that was asked."""
 
     # --- what exists already
 
@@ -106,6 +108,7 @@ class GroupTable:
             group = _Group(definition, _without_gap(self._placed.get(group_id, {})))
             self._groups[group_id] = group
             self._dirty.add(group_id)
+            self._turned.add(group_id)
             self._follow(group)
         group.users += 1
 
@@ -148,6 +151,15 @@ class GroupTable:
         if group is None or not group.span or name != _chunk_name(group_id, number) or number >= len(group.chunks):
             return None
         return DesiredObject("AddressGroup", name, _spec(group, number), frozenset(group.span))
+
+    def turned(self) -> set[str]:
+        """The groups that came to have members, or to have none, since the last call. It may name more."""
+        turned, self._turned = self._turned, set()
+        return turned
+
+    def is_empty(self, group_id: str) -> bool:
+        """Whether a group in use has no members."""
+        return not self._groups[group_id].counts
 
     def selects_holder_of(self, group_id: str, member: str) -> bool:
         """Whether the group selects an item that has this member; never so of a service's group."""
@@ -194,6 +206,7 @@ class GroupTable:
 
     def _exchange(self, group: _Group, old: Iterable[str], new: Iterable[str]) -> None:
         """New ones first: what is in both does not move."""
+        was_empty = not group.counts
         for member in new:
             count = group.counts.get(member, 0)
             group.counts[member] = count + 1
@@ -203,6 +216,8 @@ class GroupTable:
             self._drop(group, member)
         if group.chunks.touched:
             self._dirty.add(group.id)
+        if was_empty != (not group.counts):
+            self._turned.add(group.id)
 
     def _drop(self, group: _Group, member: str) -> None:
         group.counts[member] -= 1

@@ -158,10 +158,11 @@ class PolicyModel:
 
     def drain(self) -> Changes:
         """Where results may differ from those at the drain before."""
+        remarked = self._programs.users(self._groups.turned())
         classes, opened = self._classes.drain()
         objects = classes | self._programs.drain() | self._groups.drain() | self._adopted
         changes = Changes(
-            frozenset(objects), frozenset(self._endpoints.drain() | opened), frozenset(self._dirty_policies)
+            frozenset(objects), frozenset(self._endpoints.drain() | opened), frozenset(self._dirty_policies), remarked
         )
         self._dirty_policies.clear()
         self._adopted.clear()
@@ -186,6 +187,10 @@ class PolicyModel:
     def nodes_of(self, program: str) -> frozenset[str]:
         """The nodes with a pod that the program's policy applies to."""
         return self._programs.nodes(program)
+
+    def remarks(self, program: str) -> tuple[str, ...]:
+        """What of the program's policy is legal, and hardly meant: `manx_core.policy.remarks`."""
+        return self._programs.remarks(program)
 
     def nodes(self) -> frozenset[str]:
         """The nodes that have endpoints."""

@@ -5,9 +5,10 @@ Owns: every PolicyProgram object, and the use of groups that comes of it. Must n
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from manx_core.policy import CompiledPolicy
+from manx_core.policy.remarks import remarks
 from manx_operator.model.groups import GroupTable
 from manx_operator.model.types import DesiredObject, Key, Span
 
@@ -30,6 +31,8 @@ class ProgramTable:
     def __init__(self, groups: GroupTable) -> None:
         self._groups = groups
         self._programs: dict[str, _Program] = {}
+        self._users: dict[str, dict[str, None]] = {}
+        """Group → the programs that use it."""
         self._dirty: set[str] = set()
 
     def __getitem__(self, name: str) -> CompiledPolicy:
@@ -46,6 +49,8 @@ class ProgramTable:
             new.span = old.span
             self._follow(old, new)
             self._release(old)
+        for group_id in new.groups:
+            self._users.setdefault(group_id, {})[compiled.name] = None
 
     def remove(self, name: str) -> None:
         """The policy is gone; no class names it any more."""
@@ -86,6 +91,17 @@ class ProgramTable:
         found = self._programs.get(name)
         return frozenset(found.span) if found is not None else frozenset()
 
+    def remarks(self, name: str) -> tuple[str, ...]:
+        """What is hardly meant of that program's policy; nothing where there is no such program."""
+        found = self._programs.get(name)
+        if found is None:
+            return ()
+        return tuple(remarks(found.compiled, [group for group in found.groups if self._groups.is_empty(group)]))
+
+    def users(self, groups: Iterable[str]) -> frozenset[str]:
+        """The programs that use any of these groups."""
+        return frozenset(name for group_id in groups for name in self._users.get(group_id, ()))
+
     def keys(self) -> set[Key]:
         return {("PolicyProgram", name) for name in self._programs}
 
@@ -100,3 +116,7 @@ class ProgramTable:
     def _release(self, program: _Program) -> None:
         for group_id in program.groups:
             self._groups.release(group_id)
+            users = self._users[group_id]
+            del users[program.compiled.name]
+            if not users:
+                del self._users[group_id]

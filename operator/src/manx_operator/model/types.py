@@ -61,9 +61,11 @@ class Changes:
     """Nodes whose endpoints may differ."""
     policies: frozenset[PolicyId] = frozenset()
     """Policies whose problems differ."""
+    remarked: frozenset[str] = frozenset()
+    """Programs of whose policies there is something else to remark."""
 
     def __bool__(self) -> bool:
-        return bool(self.objects or self.nodes or self.policies)
+        return bool(self.objects or self.nodes or self.policies or self.remarked)
 
 
 class Span:

@@ -30,8 +30,9 @@ _SHOWN = 10
 NO_TIER = "until there is, the policy comes after all tiers, and what it selects and does not allow is denied"
 
 
-def policy_said(raw: Raw, *, is_global: bool, tiers: Collection[str]) -> Said:
-    """Of a NetworkPolicy or GlobalNetworkPolicy of Calico's. `tiers`: names of those there are."""
+def policy_said(raw: Raw, *, is_global: bool, tiers: Collection[str], more: Iterable[str] = ()) -> Said:
+    """Of a NetworkPolicy or GlobalNetworkPolicy of Calico's. `tiers`: names of those there are; `more`: what is to be
+    remarked of it as compiled, each beginning with its field."""
     model = GlobalNetworkPolicy if is_global else NetworkPolicy
     found, wrong = _read(raw, model, calico_policy.check)
     if found is None or wrong:
@@ -39,6 +40,8 @@ def policy_said(raw: Raw, *, is_global: bool, tiers: Collection[str]) -> Said:
     if found.spec.tier not in tiers and found.spec.tier not in tier.BUILT_IN:
         return Said(VALID, "False", "NoSuchTier", f"spec.tier: there is no Tier {found.spec.tier}; {NO_TIER}")
     remarks = [*_ignored(found), *remarks_of(found)]
+    said = {remark.partition(" ")[0] for remark in remarks}
+    remarks += [remark for remark in more if remark.partition(" ")[0] not in said]
     return _with_remarks(VALID, "Valid", remarks)
 
 
