@@ -1,0 +1,227 @@
+"""IPv6 between real namespaces: the same policies, and what a pod needs to be its node's neighbour."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from dataclasses import replace
+
+import pytest
+
+from manx_core.api.v1alpha1 import IcmpMatch
+from policy_world import NODE_ADDRESS6, OUTSIDE6, Applied, World, program, rule, towards
+
+pytestmark = pytest.mark.usefixtures("backend")
+
+ECHO = IcmpMatch(128)
+ADVERTISEMENT, SOLICITATION = 134, 135
+
+
+@pytest.fixture(autouse=True)
+def six(world: World) -> None:
+    world.ipv6 = True
+
+
+def test_without_policy_everybody_reaches_everybody(world: World, applied: Applied) -> None:
+    applied.apply()
+    assert world.tcp("a", "b")
+    assert world.udp("a", "b")
+    assert world.sctp("a", "b")
+    assert world.ping("a", "b")
+    assert world.tcp("node", "a")
+    assert world.tcp("a", "node")
+    assert world.tcp("outside", "a")
+    assert world.tcp("a", "outside")
+
+
+def test_an_endpoint_without_a_class_is_closed(world: World, applied: Applied) -> None:
+    world.classless("a")
+    assert applied.apply().closed == {"c-a"}
+    assert not world.tcp("a", "b", expected=False)
+    assert not world.tcp("b", "a", expected=False)
+    assert not world.tcp("a", "node", expected=False)
+    assert world.tcp("b", "c")
+
+
+def test_ingress_by_group_port_and_network(world: World, applied: Applied) -> None:
+    friends = world.group("f", world.address("a"), world.pods["c"].address)
+    web = world.group("w", f"{world.address('b')},tcp:8080", kind="AddressPorts")
+    rules = (
+        rule(protocol="TCP", ports=("80", "8000-8010"), groups=(friends,)),
+        rule(protocol="TCP", port_groups=(web,), nets=("2001:db8::/64", "10.0.0.0/8"), not_nets=("2001:db8::1/128",)),
+    )
+    world.policy("b", program(ingress=rules))
+    applied.apply()
+    assert world.tcp("a", "b", 80)
+    assert world.tcp("a", "b", 8005)
+    assert world.tcp("outside", "b", 8080)
+    assert not world.tcp("a", "b", 81, expected=False)
+    assert not world.tcp("c", "b", 80, expected=False), "the group has its IPv4 address alone"
+    assert not world.tcp("outside", "b", 80, expected=False)
+    assert world.tcp("node", "b", 81), "a node reaches its own pods, whatever their policy"
+    world.ipv6 = False
+    assert world.tcp("c", "b", 80)
+    assert not world.tcp("a", "b", 80, expected=False)
+
+
+def test_egress_all_but_some_networks(world: World, applied: Applied) -> None:
+    world.policy("a", program(egress=(towards(nets=("::/0",), not_nets=("fd00::c/128",)),)))
+    applied.apply()
+    assert world.tcp("a", "c")
+    assert world.tcp("a", "outside")
+    assert not world.tcp("a", "b", expected=False)
+
+
+def test_icmp_by_type(world: World, applied: Applied) -> None:
+    world.policy("b", program(ingress=(rule(protocol="ICMPv6", icmp=ECHO),)))
+    world.policy("c", program(ingress=(rule(protocol="ICMPv6", not_icmp=ECHO), rule(protocol="ICMP"))))
+    applied.apply()
+    assert world.ping("a", "b")
+    assert not world.ping("a", "c", expected=False)
+    assert not world.tcp("a", "b", expected=False)
+    world.ipv6 = False
+    assert world.ping("a", "c")
+    assert not world.ping("a", "b", expected=False)
+
+
+def test_an_isolated_pod_still_finds_its_node(world: World, applied: Applied) -> None:
+    """Neighbour discovery is no traffic that policy is about: without it nothing allowed would arrive."""
+    world.policy("a", program("Ingress", "Egress", egress=(towards(protocol="UDP", ports=("53",)),)))
+    applied.apply()
+    for pod in world.pods.values():
+        pod.netns.ip("-6", "neigh", "flush", "all")
+        world.node.ip("-6", "neigh", "flush", "all")
+    assert world.udp("a", "b", 53)
+    assert world.udp("a", "node", 53)
+    assert not world.udp("a", "node", 54, expected=False)
+    assert world.ping("node", "a")
+
+
+def test_pods_send_from_their_own_address_only(world: World, applied: Applied) -> None:
+    applied.apply()
+    assert _forged(world, "a", world.address("a"), "c"), "the way of sending works"
+    for address in (world.address("b"), NODE_ADDRESS6, "2001:db8:5::5", "::1"):
+        assert not _forged(world, "a", address, "c", expected=False), address
+        assert not _forged(world, "a", address, "node", expected=False), address
+    assert not _forged(world, "a", "fe80::99", "node", expected=False), "link-local addresses are for neighbours"
+
+
+def test_forging_works_where_nothing_stops_it(world: World) -> None:
+    assert _forged(world, "a", "2001:db8:5::5", "c"), "the tests above would see a forged packet"
+
+
+def test_neighbour_discovery_reaches_the_node_and_advertisements_of_routers_do_not(
+    world: World, applied: Applied
+) -> None:
+    assert _icmp_arrives(world, ADVERTISEMENT), "the way of sending works"
+    applied.apply()
+    assert _icmp_arrives(world, SOLICITATION)
+    assert not _icmp_arrives(world, ADVERTISEMENT, expected=False)
+    assert not _icmp_arrives(world, 128, expected=False), "an echo request of a link-local address"
+    world.classless("a")
+    applied.apply()
+    assert not _icmp_arrives(world, SOLICITATION, expected=False), "of a pod that is not in force"
+
+
+def test_a_pod_without_an_ipv6_address_is_silent(world: World, applied: Applied) -> None:
+    pod = world.pods["a"].endpoint
+    world.view = replace(
+        world.view, endpoints={**world.view.endpoints, pod.container_id: replace(pod, addresses=pod.addresses[:1])}
+    )
+    applied.apply()
+    assert not world.tcp("a", "b", expected=False)
+    assert not world.tcp("b", "a", expected=False)
+    assert not _icmp_arrives(world, SOLICITATION, expected=False)
+    world.ipv6 = False
+    assert world.tcp("a", "b")
+
+
+def test_where_no_pod_has_ipv6_there_is_none(world: World, applied: Applied) -> None:
+    four = {key: replace(one, addresses=one.addresses[:1]) for key, one in world.view.endpoints.items()}
+    whole, world.view = world.view, replace(world.view, endpoints=four, pools=world.view.pools[:1])
+    applied.apply()
+    assert len([line for line in applied.saved(family="ip6") if line.startswith("-A manx-")]) == 2
+    assert not world.tcp("a", "b", expected=False)
+    assert not world.tcp("outside", "b", expected=False)
+    world.view = whole
+    applied.apply()
+    assert world.tcp("a", "b")
+
+
+def test_what_leaves_the_pools_is_masqueraded(world: World, applied: Applied) -> None:
+    applied.apply()
+    assert world.seen_source("a", "outside") == NODE_ADDRESS6
+    assert world.seen_source("a", "b") == world.address("a")
+    assert world.seen_source("outside", "a") == OUTSIDE6
+
+
+def test_a_pod_reaches_itself_through_a_service_whatever_its_policy(world: World, applied: Applied) -> None:
+    own = world.address("a")
+    to_service = ("-d", "fd96::1", "-p", "tcp", "--dport", "80")
+    applied.iptables("-t", "nat", "-A", "PREROUTING", *to_service, "-j", "DNAT", "--to", f"[{own}]:8080", family="ip6")
+    applied.iptables("-t", "nat", "-A", "POSTROUTING", "-s", own, "-d", own, "-j", "MASQUERADE", family="ip6")
+    world.policy("a", program("Ingress", "Egress"))
+    applied.apply()
+    assert world.tcp("a", "a", 8080, via=("fd96::1", 80))
+    assert not world.tcp("b", "a", 8080, via=("fd96::1", 80), expected=False)
+
+
+def _forged(world: World, source: str, as_address: str, to: str, expected: bool = True) -> bool:
+    """Whether a datagram arrives that a pod sends from a given address, header and all (RFC 8200, 3)."""
+    packed = [socket.inet_pton(socket.AF_INET6, address) for address in (as_address, world.address(to))]
+    datagram = struct.pack("!HHHH", 4242, 7777, 13, 0) + b"forge"
+    pseudo = b"".join(packed) + struct.pack("!II", len(datagram), 17) + datagram
+    datagram = datagram[:6] + struct.pack("!H", _checksum(pseudo)) + datagram[8:]
+    header = struct.pack("!IHBB", 6 << 28, len(datagram), 17, 64) + b"".join(packed)
+    with (
+        world.socket(to, socket.SOCK_DGRAM, "", 7777) as server,
+        world.socket(source, socket.SOCK_RAW, protocol=socket.IPPROTO_RAW) as client,
+    ):
+        server.settimeout(10.0 if expected else 0.4)
+        client.sendto(header + datagram, (world.address(to), 0))
+        try:
+            return bool(server.recv(100))
+        except TimeoutError:
+            return False
+
+
+def _checksum(data: bytes) -> int:
+    """RFC 1071."""
+    padded = data + b"\0" * (len(data) % 2)
+    total = sum(struct.unpack(f"!{len(padded) // 2}H", padded))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF or 0xFFFF
+
+
+def _icmp_arrives(world: World, kind: int, expected: bool = True) -> bool:
+    """Whether an ICMPv6 message of pod a arrives at its node, sent from its link-local address to the node's."""
+    with (
+        world.socket("node", socket.SOCK_RAW, protocol=socket.IPPROTO_ICMPV6) as server,
+        world.socket("a", socket.SOCK_RAW, protocol=socket.IPPROTO_ICMPV6) as client,
+    ):
+        server.settimeout(5.0 if expected else 0.4)
+        client.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, 255)
+        with world.netns("a").entered():
+            index = socket.if_nametoindex("eth0")
+        mark = bytes(range(16))
+        message = struct.pack("!BBHI", kind, 0, 0, 0) + mark
+        client.bind((_link_local(world), 0, 0, index))
+        client.sendto(message, ("fe80::1", 0, 0, index))
+        try:
+            while True:
+                data = server.recv(1000)
+                if data[0] == kind and mark in data:
+                    return True
+        except TimeoutError:
+            return False
+
+
+def _link_local(world: World) -> str:
+    """Pod a's, once it is its own."""
+    while True:
+        for line in (
+            world.netns("a").run("ip", "-6", "-o", "address", "show", "dev", "eth0", "scope", "link").splitlines()
+        ):
+            if "tentative" not in line:
+                return line.split()[3].partition("/")[0]
