@@ -26,8 +26,9 @@ class Case:
 
     @property
     def families(self) -> str:
-        """Of which `allows` and `denies` speak: of IPv4 alone where addresses decide."""
-        return "4" if any("cidr:" in spec or "nets:" in spec.lower() for spec in self.policies.values()) else "46"
+        """Of which `allows` and `denies` speak: of IPv4 alone where its addresses alone decide."""
+        specs = [spec for spec in self.policies.values() if "cidr:" in spec or "nets:" in spec.lower()]
+        return "4" if specs and not any("::" in spec for spec in specs) else "46"
 
 
 def _on_a(rules: str) -> str:

@@ -63,6 +63,22 @@ APPLIES = (
     ),
 )
 
+SETS = (
+    Case(
+        "network-sets-of-the-world-outside",
+        {
+            "gset hosts": "{labels: {who: them}, nets: [203.0.113.0/28, '2001:db8:cb::/64', 198.51.100.12]}",
+            "set y/hosts": "{labels: {who: them}, nets: [203.0.113.10, '2001:db8:cb::10/128']}",
+            "gnp in": _at("x/a", "ingress: [{action: Allow, source: {selector: who == 'them'}}]"),
+            "gnp not": _at("x/b", "ingress: [{action: Allow, source: {notSelector: who == 'them'}}]"),
+            "np y/out": "{egress: [{action: Allow, destination: {selector: who == 'them'}, protocol: TCP}]}",
+            "np z/in": "{ingress: [{action: Allow, source: {selector: who == 'them'}}]}",
+        },
+        "outside>x/a:80 outside>x/a:81/UDP x/c>x/b:80 y/a>outside:80",
+        "x/c>x/a:80 outside>x/b:80 y/a>outside:80/UDP y/a>z/a:80 outside>z/a:80",
+    ),
+)
+
 ORDERS = (
     Case(
         "policies-by-order",
@@ -174,4 +190,4 @@ TIERS = (
     ),
 )
 
-ORDER_CASES = (*APPLIES, *ORDERS, *TIERS)
+ORDER_CASES = (*APPLIES, *SETS, *ORDERS, *TIERS)
