@@ -59,8 +59,8 @@ class _OnlyMeta(msgspec.Struct, frozen=True, gc=False):
 class Informer(Generic[T]):
     """Async context manager (or `start`/`stop`) around one task.
 
-    `type_`: a struct with `metadata: ObjectMeta`, or dict. Handlers run on the event loop, in the order added, and must
-    be quick; one that raises is logged and counted in `handler_errors`, the others still get the batch.
+    `type_`: a struct with `metadata: ObjectMeta`, dict or a TypedDict. Handlers run on the event loop, in the order
+    added, and must be quick; one that raises is logged and counted in `handler_errors`, the others still get the batch.
     """
 
     def __init__(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterable
-from typing import Any, Generic, NamedTuple, TypeVar, get_origin
+from typing import Any, Generic, NamedTuple, TypeVar, get_origin, is_typeddict
 
 import msgspec
 
@@ -64,12 +64,13 @@ def _identity_of_dict(obj: Any) -> Identity:
 
 
 class Store(Generic[T]):
-    """The cache of one collection. `type_`: a struct with `metadata: ObjectMeta`, or dict, or dict[str, Any]."""
+    """The cache of one collection. `type_`: a struct with `metadata: ObjectMeta`, dict (of str and Any), or a
+    TypedDict."""
 
     def __init__(self, type_: type[T]) -> None:
         self.objects: dict[Key, T] = {}
         self.bad: dict[Key, BadItem] = {}
-        is_dict = (get_origin(type_) or type_) is dict  # dict[str, Any] too
+        is_dict = (get_origin(type_) or type_) is dict or is_typeddict(type_)  # dict[str, Any] too
         self.identify: Callable[[T], Identity] = _identity_of_dict if is_dict else _identity_of_struct
 
     def put(self, obj: T) -> list[Event[T]]:

@@ -4,14 +4,15 @@ Owns: the informers, and handing their batches to whoever leads. Must not: judge
 
 Why in every replica: a standby is then warm, and has followed the AddressGroups from its own start, which is what makes
 forgetting addresses quick after a failover (`forgetting.SpanVersions`). Users' kinds are read untyped: pydantic is to
-say what is wrong with them, field by field, where a typed decoder would only refuse the object.
+say what is wrong with them, field by field, where a typed decoder would only refuse the object. Of their metadata only
+what somebody reads is kept: who manages which field is longer than many an object itself.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypedDict, cast
 
 from manx_core.api.core_v1 import EndpointSlice, Namespace, NetworkPolicy, Node, Pod, ServiceAccount
 from manx_core.api.v1alpha1 import (
@@ -29,6 +30,32 @@ from manx_kube.informer import Batch, Informer
 from manx_operator.forgetting import SpanVersions
 
 Raw = dict[str, Any]
+
+
+class _Metadata(TypedDict, total=False):
+    name: str
+    namespace: str
+    uid: str
+    resourceVersion: str
+    generation: int
+    labels: dict[str, str]
+    annotations: dict[str, str]
+    creationTimestamp: str
+    deletionTimestamp: str
+    finalizers: list[str]
+
+
+class _UserObject(TypedDict, total=False):
+    """What is kept of an object of users' kinds."""
+
+    apiVersion: str
+    kind: str
+    metadata: _Metadata
+    spec: Any
+    status: Any
+
+
+USER_OBJECT = cast("type[Raw]", _UserObject)
 Listener = Callable[[r.Resource, Batch[Any]], None]
 
 OURS: dict[r.Resource, type[Any]] = {
@@ -61,12 +88,14 @@ class Inputs:
         self.service_accounts = Informer(client, r.SERVICE_ACCOUNTS, ServiceAccount)
         self.endpoint_slices = Informer(client, r.ENDPOINT_SLICES, EndpointSlice)
         self.network_policies = Informer(client, r.NETWORK_POLICIES, NetworkPolicy)
-        self.calico: dict[r.Resource, Informer[Raw]] = {kind: Informer(client, kind, Raw) for kind in CALICO_POLICY}
-        self.ip_pools: Informer[Raw] = Informer(client, r.IP_POOLS, Raw)
-        self.bgp_configurations: Informer[Raw] = Informer(client, r.BGP_CONFIGURATIONS, Raw)
-        self.bgp_peers: Informer[Raw] = Informer(client, r.BGP_PEERS, Raw)
-        self.felix_configurations: Informer[Raw] = Informer(client, r.FELIX_CONFIGURATIONS, Raw)
-        self.installations: Informer[Raw] = Informer(client, r.INSTALLATIONS, Raw)
+        self.calico: dict[r.Resource, Informer[Raw]] = {
+            kind: Informer(client, kind, USER_OBJECT) for kind in CALICO_POLICY
+        }
+        self.ip_pools: Informer[Raw] = Informer(client, r.IP_POOLS, USER_OBJECT)
+        self.bgp_configurations: Informer[Raw] = Informer(client, r.BGP_CONFIGURATIONS, USER_OBJECT)
+        self.bgp_peers: Informer[Raw] = Informer(client, r.BGP_PEERS, USER_OBJECT)
+        self.felix_configurations: Informer[Raw] = Informer(client, r.FELIX_CONFIGURATIONS, USER_OBJECT)
+        self.installations: Informer[Raw] = Informer(client, r.INSTALLATIONS, USER_OBJECT)
         self.ours: dict[r.Resource, Informer[Any]] = {kind: Informer(client, kind, OURS[kind]) for kind in OURS}
         self.blocks: Informer[IPAMBlock] = self.ours[r.IPAM_BLOCKS]
         self.reports: Informer[NodeReport] = self.ours[r.NODE_REPORTS]
