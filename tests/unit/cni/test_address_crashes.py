@@ -21,29 +21,34 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from ipam_blocks import allocation, block
 from manx_agent.ipam import Ipam, JournalError
+from manx_agent.ipam.allocator import reservation
 from manx_agent.ipam.journal import SLACK
 from manx_agent.ipam.records import Header, encode
+from manx_agent.ipam.table import Held, Key, reservation_key
 from manx_core.api.v1alpha1 import IPAMBlockStatus
 
 CIDR = "10.0.0.0/29"
 NAME = "10-0-0-0-29"
+CIDRS = {NAME: CIDR, "fd00---125": "fd00::/125"}
 containers = st.sampled_from([f"c{number}" for number in range(12)])
+pods = st.sampled_from([f"uid-c{number}" for number in range(12)])
 
 
 class Crashes(RuleBasedStateMachine):
     """`used` and `resting` are what a correct agent may never forget: addresses answered to a container, and addresses
-    freed but not forgotten, by sequence."""
+    freed but not forgotten. `reserved`: what was on the disk for a pod (by UID) without a container; the pod of
+    container c is uid-c."""
 
     def __init__(self) -> None:
         super().__init__()
         self.directory = Path(tempfile.mkdtemp())
         self.path = self.directory / "addresses"
         self.runner = asyncio.Runner()
-        self.used: dict[str, str] = {}
+        self.used: dict[str, set[str]] = {}
+        self.reserved: dict[str, set[str]] = {}
         self.resting: set[str] = set()
-        self.maybe: str = ""
-        self.published = IPAMBlockStatus()
-        self.forgotten = 0
+        self.published = {name: IPAMBlockStatus() for name in CIDRS}
+        self.forgotten = dict.fromkeys(CIDRS, 0)
         self.start()
 
     def start(self) -> None:
@@ -55,53 +60,94 @@ class Crashes(RuleBasedStateMachine):
         self.tell_blocks()
 
     def tell_blocks(self) -> None:
-        self.ipam.set_blocks({NAME: block(CIDR, forgotten=self.forgotten, status=self.published)})
+        self.ipam.set_blocks(
+            {
+                name: block(cidr, forgotten=self.forgotten[name], status=self.published[name])
+                for name, cidr in CIDRS.items()
+            }
+        )
 
-    async def allocate(self, container: str) -> str | None:
+    async def allocate(self, container: str) -> set[str]:
         task = asyncio.ensure_future(self.ipam.allocate(allocation("", container)))
         for _ in range(3):
             await asyncio.sleep(0)
         if not self.ipam.find((container, "eth0")):
             task.cancel()
-            return None
-        (given,) = await task
-        return given.address
+            return set()
+        return {given.address for given in await task}
 
-    def judge(self, container: str, address: str) -> None:
-        assert self.used.get(container, address) == address
-        assert address not in [a for c, a in self.used.items() if c != container], "given twice"
-        assert address not in self.resting, "given before it was forgotten"
+    def judge(self, owner: str, addresses: set[str]) -> None:
+        """`owner`: a container, or a pod's UID."""
+        everyone = {**self.used, **self.reserved}
+        assert everyone.get(owner, addresses) == addresses
+        others = set().union(*(held for other, held in everyone.items() if other != owner))
+        assert addresses.isdisjoint(others), "given twice"
+        assert addresses.isdisjoint(self.resting), "given before it was forgotten"
 
     @rule(container=containers)
     def add(self, container: str) -> None:
-        address = self.runner.run(self.allocate(container))
-        if address is not None:
-            self.judge(container, address)
-            self.used[container] = address
+        pod = f"uid-{container}"
+        fresh = container not in self.used
+        addresses = self.runner.run(self.allocate(container))
+        if not addresses:
+            return
+        if fresh:
+            assert self.reserved.pop(pod, set()) <= addresses, "the pod's own were there"
+        self.judge(container, addresses)
+        assert len(addresses) == 2 or not fresh, "both or none"
+        self.used[container] = addresses
+
+    @rule(container=containers)
+    def reserve(self, container: str) -> None:
+        if container in self.used:
+            return
+        pod = f"uid-{container}"
+        self.runner.run(self.ipam.reserve([reservation("default", container, pod)]))
+        held = {one.address for one in self.ipam.reservations().get(pod, ())}
+        assert self.reserved.get(pod, set()) <= held
+        if held:
+            self.reserved.pop(pod, None)
+            self.judge(pod, held)
+            self.reserved[pod] = held
+
+    @rule(container=containers)
+    def fail(self, container: str) -> None:
+        """An ADD that was undone: its addresses are its pod's, or freed where that has some."""
+        addresses = self.used.pop(container, set())
+        self.runner.run(self.ipam.give_up((container, "eth0")))
+        if f"uid-{container}" in self.reserved:
+            self.resting |= addresses
+        elif addresses:
+            self.reserved[f"uid-{container}"] = addresses
+
+    @rule(pod=pods)
+    def unlist(self, pod: str) -> None:
+        self.runner.run(self.ipam.free(reservation_key(pod)))
+        self.resting |= self.reserved.pop(pod, set())
 
     @rule(container=containers)
     def delete(self, container: str) -> None:
         freed = self.runner.run(self.ipam.free((container, "eth0")))
-        address = self.used.pop(container, None)
-        if address is not None:
-            assert [found.address for found in freed] == [address]
-            self.resting.add(address)
+        addresses = self.used.pop(container, set())
+        assert {found.address for found in freed} == addresses
+        self.resting |= addresses
 
     @rule()
     def publish(self) -> None:
-        self.published = self.ipam.status(NAME)
+        self.published = {name: self.ipam.status(name) for name in CIDRS}
 
-    @rule()
-    def operator_forgets(self) -> None:
-        self.forgotten = max(self.forgotten, self.published.sequence)
+    @rule(name=st.sampled_from(sorted(CIDRS)))
+    def operator_forgets(self, name: str) -> None:
+        self.forgotten[name] = max(self.forgotten[name], self.published[name].sequence)
         self.tell_blocks()
-        self.resting -= {freed.address for freed in self.published.freed}
+        self.resting -= {freed.address for freed in self.published[name].freed}
 
     @rule(container=containers, adding=st.booleans(), share=st.floats(0, 1))
     def crash_during(self, container: str, adding: bool, share: float) -> None:
         before = self.path.read_bytes() if self.path.exists() else b""
         inode = self.path.stat().st_ino if self.path.exists() else 0
-        address = self.used.pop(container, None)
+        addresses = self.used.pop(container, set())
+        reserved = self.reserved.pop(f"uid-{container}", set()) if not addresses and adding else set()
         if adding:
             self.runner.run(self.allocate(container))
         else:
@@ -115,33 +161,44 @@ class Crashes(RuleBasedStateMachine):
             self.path.write_bytes(before)  # the rename did not happen
             (self.directory / "addresses.new").write_bytes(after[: round(share * len(after))])
         self.start()
-        self.settle(container, address, adding)
+        self.settle(container, addresses, reserved, adding)
 
-    def settle(self, container: str, address: str | None, adding: bool) -> None:
-        """What was under way was not answered: it may have happened or not, but nothing else."""
-        found = self.ipam.find((container, "eth0"))
-        if adding and address is not None:
-            assert found, "an answered address was forgotten"
+    def settle(self, container: str, addresses: set[str], reserved: set[str], adding: bool) -> None:
+        """What was under way was not answered: it may have happened, wholly or in part, but nothing else."""
+        found = {one.address for one in self.ipam.find((container, "eth0"))}
+        left = {one.address for one in self.ipam.reservations().get(f"uid-{container}", ())}
+        if adding and addresses:
+            assert found == addresses, "an answered address was forgotten"
+        if reserved:
+            assert reserved <= found | left, "a reserved address was forgotten"
+            if left:
+                self.judge(f"uid-{container}", left)
+                self.reserved[f"uid-{container}"] = left
         if found:
-            self.judge(container, found[0].address)
-            self.used[container] = found[0].address
-        elif address is not None:
-            self.resting.add(address)
+            self.judge(container, found)
+            self.used[container] = found
+        self.resting |= addresses - found
 
-    @precondition(lambda self: self.published.sequence or self.published.allocations)
+    @precondition(lambda self: any(one.sequence or one.allocations for one in self.published.values()))
     @rule()
     def lose_the_journal(self) -> None:
         """The API and the kernel remember: what was published, and which addresses have an interface."""
         self.stop()
         self.path.unlink()
         self.ipam = Ipam(self.path)
-        self.ipam.hold(self.used.values())
+        self.ipam.hold(address for held in self.used.values() for address in held)
         self.runner.run(self._start())
-        told = {found.address for found in self.published.allocations} | {f.address for f in self.published.freed}
+        told = {one.address for status in self.published.values() for one in status.allocations}
+        told |= {one.address for status in self.published.values() for one in status.freed}
         self.resting &= told
-        self.used = {container: found[0].address for (container, _), found in self.ipam.allocations().items()}
-        self.resting -= set(self.used.values())
+        self.used = self._found(self.ipam.allocations())
+        self.reserved = {uid: {one.address for one in held} for uid, held in self.ipam.reservations().items()}
+        self.resting -= set().union(*self.used.values(), *self.reserved.values())
         self.ipam.hold(())
+
+    @staticmethod
+    def _found(held: dict[Key, Held]) -> dict[str, set[str]]:
+        return {container: {one.address for one in found} for (container, _), found in held.items()}
 
     @rule()
     def rewrite(self) -> None:
@@ -149,9 +206,8 @@ class Crashes(RuleBasedStateMachine):
 
     @invariant()
     def what_was_answered_is_remembered(self) -> None:
-        for container, address in self.used.items():
-            found = self.ipam.find((container, "eth0"))
-            assert [each.address for each in found] == [address]
+        assert self._found(self.ipam.allocations()) == self.used
+        assert {uid: {one.address for one in held} for uid, held in self.ipam.reservations().items()} == self.reserved
 
     def stop(self) -> None:
         self.runner.run(self.ipam.close())

@@ -18,8 +18,8 @@ from manx_agent.cni.protocol import TRY_AGAIN, CniError, NetConf, Request
 from manx_agent.drivers.netlink import Netlink
 from manx_agent.drivers.netlink_messages import PodLink
 from manx_agent.ipam import Ipam
-from manx_agent.model import LocalEndpoint
-from manx_core.api.v1alpha1 import NodeStateSpec
+from manx_agent.model import AgentError, LocalEndpoint
+from manx_core.api.v1alpha1 import NodeStateSpec, PoolSettings
 
 NAME = "10-0-0-0-32"
 FULL = "IPPool p (10.0.0.0/32): all 1 blocks are in use"
@@ -130,3 +130,50 @@ async def test_a_pod_deleted_while_it_starts_is_given_up_and_leaves_nothing(ipam
     assert policy.withdrawn == ["second"]
     assert not made.endpoints
     assert list(ipam.allocations()) == [("first", "eth0")]
+
+
+async def test_on_a_new_node_the_second_familys_block_is_waited_for(ipam: Ipam) -> None:
+    pools = (PoolSettings("four", "10.0.0.0/24"), PoolSettings("six", "fd00::/64"))
+    state = NodeStateSpec(epoch=1, ipv4="192.0.2.1", ipv6="2001:db8::1", pools=pools)
+    four = block("10.0.0.8/29")
+    ipam.set_blocks({"four": four})
+    made = Attachments(ipam, Policy(), NoKernel(), lambda: state, lambda _: None)
+    adding = asyncio.create_task(made.add(REQUEST, -1))
+    await asyncio.sleep(0.05)
+    assert not adding.done()
+    ipam.set_blocks({"four": four, "six": block("fd00::/126")})
+    assert [found["address"] for found in (await adding)["ips"]] == ["10.0.0.8/32", "fd00::/128"]
+
+
+async def test_but_not_for_ever(ipam: Ipam, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attachments, "FAMILIES_TIMEOUT", 0.0)
+    pools = (PoolSettings("four", "10.0.0.0/24"), PoolSettings("six", "fd00::/64"))
+    state = NodeStateSpec(epoch=1, ipv4="192.0.2.1", ipv6="2001:db8::1", pools=pools)
+    ipam.set_blocks({"four": block("10.0.0.8/29")})
+    made = Attachments(ipam, Policy(), NoKernel(), lambda: state, lambda _: None)
+    assert [found["address"] for found in (await made.add(REQUEST, -1))["ips"]] == ["10.0.0.8/32"]
+
+
+async def test_a_failed_add_leaves_its_addresses_to_its_pod(ipam: Ipam, monkeypatch: pytest.MonkeyPatch) -> None:
+    ipam.set_blocks({"four": block("10.0.0.8/29")})
+    policy = Policy()
+    made = Attachments(ipam, policy, NoKernel(), lambda: NodeStateSpec(epoch=1), lambda _: None)
+
+    async def refuse(endpoint: LocalEndpoint) -> None:
+        raise AgentError("ipset restore failed")
+
+    monkeypatch.setattr(policy, "admit", refuse)
+    with pytest.raises(CniError, match="ipset restore failed"):
+        await made.add(REQUEST, -1)
+    assert ("second", "eth0") not in ipam.allocations()
+    assert [held.address for held in ipam.reservations()["2"]] == ["10.0.0.8"]
+    monkeypatch.undo()
+    retried = msgspec.structs.replace(REQUEST, container_id="third")
+    assert [found["address"] for found in (await made.add(retried, -1))["ips"]] == ["10.0.0.8/32"]
+
+
+async def test_an_mtu_too_small_for_ipv6_is_said(ipam: Ipam) -> None:
+    ipam.set_blocks({"six": block("fd00::/126")})
+    made = Attachments(ipam, Policy(), NoKernel(), lambda: NodeStateSpec(epoch=1, mtu=1000), lambda _: None)
+    with pytest.raises(CniError, match="the MTU is 1000: IPv6 needs 1280 at the least"):
+        await made.add(REQUEST, -1)

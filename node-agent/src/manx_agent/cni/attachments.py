@@ -49,6 +49,9 @@ WITHDRAW_TIMEOUT = 5.0
 FULL_TIMEOUT = 10.0
 """Seconds that ADD waits for an address where the operator says that the pools have none: long enough for one that was
 just freed to be forgotten, short enough for a person who looks at the pod."""
+FAMILIES_TIMEOUT = 3.0
+"""Seconds after a node's first block for which the other family's, that a pool of it promises, is waited for: both are
+made at the same time, and a pod keeps the addresses that it began with."""
 POLL = 0.1
 """Seconds between looks at what nobody notifies of."""
 
@@ -101,6 +104,7 @@ class Attachments:
         self._node_state = node_state
         self._on_found = on_found
         self._news = asyncio.Event()
+        self._first_block = 0.0
         self.endpoints: dict[str, LocalEndpoint] = {}
 
     def notify(self) -> None:
@@ -191,6 +195,7 @@ class Attachments:
     async def _addresses(self, wanted: Allocation) -> Held:
         """Raises AgentError where there is none and the operator says that none will come by itself: the runtime tries
         again, and the pod's Events tell why. Otherwise it waits, for a block or for an operator."""
+        await self._until_both_families()
         while True:
             try:
                 async with asyncio.timeout(FULL_TIMEOUT):
@@ -198,6 +203,25 @@ class Attachments:
             except TimeoutError:
                 if self._pools_problem():
                     raise AgentError(self._shortage()) from None
+
+    async def _until_both_families(self) -> None:
+        """Does not wait for a node's first block at all: `allocate` does."""
+        now = asyncio.get_running_loop().time
+        while self._lacks_family():
+            self._first_block = self._first_block or now()
+            if now() >= self._first_block + FAMILIES_TIMEOUT:
+                return
+            await asyncio.sleep(POLL)
+
+    def _lacks_family(self) -> bool:
+        """Whether the node has blocks, and none of a family that it takes part in and that a pool is of. (The pool may
+        not be for this node: the operator knows.)"""
+        state, families = self._node_state(), self._ipam.families()
+        if state is None or not families:
+            return False
+        takes_part = ({4} if state.ipv4 else set()) | ({6} if state.ipv6 else set())
+        pools = {6 if is_ipv6(pool.cidr) else 4 for pool in state.pools}
+        return not (takes_part & pools & self._netlink.families) <= families
 
     def _shortage(self) -> str:
         """Our own account of it, and the operator's, who knows the pools."""

@@ -197,6 +197,8 @@ class Table:
         if not active:
             releasing = sum(1 for block in self._blocks.values() if block.desired is not None)
             return "this node has no address block" + (f" ({releasing} being released)" if releasing else "")
+        if not self.families():
+            return "this node's address blocks are all of IPv6, which its kernel does not have"
         full = {version for version in self.families() if self._free(version) is None} or self.families()
         active = [(name, block) for name, block in active if block.network and block.network.version in full]
         sizes = sum(block.network.num_addresses for _, block in active if block.network)
