@@ -27,7 +27,7 @@ from manx_core.selectors.selector import (
 )
 from manx_core.selectors.unite import unite
 
-MOST_TERMS = 64
+MOST_TERMS = 32
 
 _OPERATORS: dict[TestOperator, Operator] = {
     "in": "In",

@@ -63,6 +63,14 @@ class Selector:
     def reads(self) -> frozenset[str]:
         return frozenset(requirement.key for requirement in self.requirements)
 
+    @cached_property
+    def by_key(self) -> dict[str, tuple[Requirement, ...]]:
+        """The requirements on each key, in their order."""
+        found: dict[str, tuple[Requirement, ...]] = {}
+        for requirement in self.requirements:
+            found[requirement.key] = (*found.get(requirement.key, ()), requirement)
+        return found
+
     def matches(self, labels: Labels) -> bool:
         for requirement in self.requirements:  # noqa: SIM110 (a generator costs more than the requirements)
             if not requirement.matches(labels):

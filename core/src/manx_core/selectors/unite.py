@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from manx_core.selectors.narrow import narrow
 from manx_core.selectors.selector import NOTHING, Requirement, Selector, conjunction
 
 _PASSES = 8
@@ -59,7 +60,10 @@ def _needed(terms: Iterable[Selector]) -> list[Selector]:
 
 def _implies(one: Selector, other: Selector) -> bool:
     """Whether the first matches nothing that the second does not. May miss it, never invents it."""
-    return other.reads <= one.reads and conjunction(one.requirements + other.requirements) == one
+    if not other.reads <= one.reads:
+        return False
+    mine = one.by_key
+    return all(mine[key] == asked or narrow(key, mine[key] + asked) == mine[key] for key, asked in other.by_key.items())
 
 
 def _united_on(key: str, terms: list[Selector]) -> list[Selector]:
