@@ -176,3 +176,11 @@ def test_a_spec_that_is_none_closes_all(spec: Any) -> None:
 )
 def test_programs_names(policy_id: PolicyId, name: str) -> None:
     assert policy_id.program == name == judge(policy_id, VALID[policy_id], None).compiled.name
+
+
+def test_a_text_that_endangers_its_object_is_left_out() -> None:
+    nets = [f"10.{number >> 8}.{number & 255}.0/24" for number in range(40_000)]
+    huge = declared(GNP, ingress=[{"action": "Deny", "source": {"nets": nets}}])
+    found = judge(GNP, huge, None)
+    assert not found.problems
+    assert found.declared() == ""

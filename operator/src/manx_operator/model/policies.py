@@ -35,6 +35,8 @@ Declared = NetworkPolicy | Raw
 """A policy as the API server sent it: a struct for Kubernetes' kind, a mapping for Calico's."""
 Result = CompiledPolicy | InvalidPolicy
 OUR_ANNOTATIONS = "manx.dev/"
+LONGEST_TEXT = 500_000
+"""Characters. An API server takes objects of up to about 1.5 MB."""
 _CALICO: dict[str, type[CalicoNetworkPolicy] | type[GlobalNetworkPolicy]] = {
     "np": CalicoNetworkPolicy,
     "gnp": GlobalNetworkPolicy,
@@ -56,8 +58,10 @@ class InForce:
     """Of what is declared now."""
 
     def declared(self) -> str:
-        """The text of `valid`, from which another leader restores it."""
-        return "" if self.valid is None else _text(self.valid)
+        """The text of `valid`, from which another leader restores it. Empty where it would be so long that it endangers
+        the object that carries it; what is as big as that does not outlive a leader."""
+        text = "" if self.valid is None else _text(self.valid)
+        return text if len(text) <= LONGEST_TEXT else ""
 
     def same_program(self, other: InForce) -> bool:
         """Whether both come to the same object."""
