@@ -99,6 +99,17 @@ def test_at_the_sources_egress(one: Connection, expected: bool) -> None:
     assert denied(state, one) == expected
 
 
+def test_the_way_to_the_node() -> None:
+    state = settled({"a": program("Egress", egress=(Rule(protocol="TCP", peer=RuleEnd(ports=("80",))),))})
+    own = frozenset({packed(NODE)})
+    for source, port, shut, expected in (
+        (A, 80, False, False), (A, 81, False, True), (A, 80, True, True), (C, 80, False, False), (C, 80, True, True),
+    ):  # fmt: skip
+        court = court_of(state, state.endpoints, own, closed_node=shut)
+        assert bool(court.denied([connection(source, NODE, port)])) == expected
+        assert not court.denied([connection(C, AWAY, 80), connection(NODE, C, 80)])
+
+
 def test_icmp_by_its_type() -> None:
     rule = Rule(protocol="ICMP", icmp=IcmpMatch(type=8))
     state = settled({"b": program("Ingress", ingress=(rule,))})

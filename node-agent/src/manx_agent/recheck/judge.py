@@ -63,6 +63,8 @@ class Court:
     groups: Groups
     own: Container[bytes] = frozenset()
     """The node's own addresses."""
+    closed_node: bool = False
+    """Whether pods do not get to their node at all (defaultEndpointToHostAction Drop)."""
     by_source_port: bool = True
     """Whether any rule asks for the source's port."""
     _known: dict[tuple[bytes, Direction, Flow], bool] = field(default_factory=dict)
@@ -79,6 +81,8 @@ class Court:
             return False
         if source in self.subjects and not self._allows(source, "Egress", connection.flow):
             return True
+        if source in self.subjects and destination in self.own:
+            return self.closed_node
         if destination not in self.subjects or source in self.own:
             return False
         return not self._allows(destination, "Ingress", connection.flow)
@@ -91,19 +95,22 @@ class Court:
         return self._known[key]
 
 
-def court_of(settled: Settled, endpoints: Iterable[str], own: Container[bytes] = frozenset()) -> Court:
+def court_of(
+    settled: Settled, endpoints: Iterable[str], own: Container[bytes] = frozenset(), *, closed_node: bool = False
+) -> Court:
     """For the connections of these endpoints (by container ID)."""
     subjects: dict[bytes, tuple[ClassTier, ...]] = {}
     needed: dict[str, Policy] = {}
     for endpoint, name in (settled.endpoints[identity] for identity in endpoints if identity in settled.endpoints):
         tiers = settled.classes.get(name, ())
         policies = {policy: settled.policies[policy] for tier in tiers for policy in tier.policies}
-        if tiers and not any(policy.lacking for policy in policies.values()):
+        if (tiers or closed_node) and not any(policy.lacking for policy in policies.values()):
             subjects |= dict.fromkeys(map(packed, endpoint.addresses), tiers)
             needed |= policies
     groups = {group: settled.groups[group] for policy in needed.values() for group in policy.groups}
     programs = {name: policy.spec for name, policy in needed.items()}
-    return Court(subjects, programs, Groups(groups), own, any(map(_asks_for_source_port, programs.values())))
+    by_source_port = any(map(_asks_for_source_port, programs.values()))
+    return Court(subjects, programs, Groups(groups), own, closed_node, by_source_port)
 
 
 def _asks_for_source_port(spec: PolicyProgramSpec) -> bool:

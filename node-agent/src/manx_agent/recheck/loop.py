@@ -48,6 +48,7 @@ class Recheck:
         self._settings = settings
         self._news = asyncio.Event()
         self._judged: Settled | None = None
+        self._closed_node = False
         self._turned: dict[Tuple, tuple[Connection, float]] = {}
         """Forgotten connections by what they would be the other way round, and until when that is looked for."""
         self._due: list[float] = []
@@ -86,13 +87,17 @@ class Recheck:
         self._turned = {turned: found for turned, found in self._turned.items() if found[1] > now}
         if settled is None:
             return
-        if self._settings().established != "Recheck":
+        settings = self._settings()
+        closed_node = settings.default_endpoint_to_host_action == "Drop"
+        if settings.established != "Recheck" or closed_node > self._closed_node:
             self._judged = None
+        self._closed_node = closed_node
+        if settings.established != "Recheck":
             return
         subjects = changed(self._judged, settled)
         turned = {turned: connection for turned, (connection, _) in self._turned.items()}
         if subjects or turned:
-            self._note(await in_thread(lambda: _forget(settled, subjects, turned)))
+            self._note(await in_thread(lambda: _forget(settled, subjects, turned, closed_node=closed_node)))
         self._judged = settled
 
     def _note(self, denied: list[Connection]) -> None:
@@ -105,17 +110,20 @@ class Recheck:
         log.info("%d connections forgotten that policy denies now", len(denied))
 
 
-def _forget(settled: Settled, subjects: frozenset[str], turned: Mapping[Tuple, Connection]) -> list[Connection]:
+def _forget(
+    settled: Settled, subjects: frozenset[str], turned: Mapping[Tuple, Connection], *, closed_node: bool
+) -> list[Connection]:
     """In a thread: the connections of these endpoints that are denied; they are forgotten now, and with them those that
     are denied ones turned round. Raises NetlinkError."""
     own = frozenset(map(packed, netlink_connections.own_addresses()))
-    court = court_of(settled, subjects, own)
+    court = court_of(settled, subjects, own, closed_node=closed_node)
     ours = frozenset(court.subjects) | {one.source for one in turned}
     if not ours:
         return []
     connections = [one for entry in netlink_connections.entries() if (one := parse(entry, ours)) is not None]
     denied = _judge(court, connections)
-    still = {one.reply for one in _judge(court_of(settled, settled.endpoints, own), turned.values())} if turned else ()
+    everyone = court_of(settled, settled.endpoints if turned else (), own, closed_node=closed_node)
+    still = {one.reply for one in _judge(everyone, turned.values())}
     again = [one for one in connections if one.original in still]
     netlink_connections.forget([(len(one.original.source) == 16, one.identity) for one in (*denied, *again)])
     return denied
