@@ -43,6 +43,7 @@ FAST = Settings(
     forget_settle=0.0,
     node_gone_after=0.1,
     block_surplus_after=0.1,
+    status_coalesce=3600.0,  # tests of what is written are not about statuses
     kopf=False,
 )
 

@@ -85,7 +85,8 @@ class InForce:
         if same and said.in_force == said.concerned == len(nodes):
             return
         for node in nodes:
-            self._need(name, node, PROGRAM, program, until=self._clock() + self._grace)
+            if _spans(program, node):
+                self._need(name, node, PROGRAM, program, until=self._clock() + self._grace)
 
     def program(self, name: str, new: PolicyProgram | None) -> None:
         """A program was made, changed or deleted."""
@@ -99,7 +100,7 @@ class InForce:
         version = new.metadata.resource_version if told else self._versions[name][1]
         self._versions[name] = (new.metadata.generation, version)
         for node in self._nodes_of(name):
-            if told or old is None or not _spans(old, node):
+            if _spans(new, node) and (told or old is None or not _spans(old, node)):
                 self._need(name, node, PROGRAM, new)
 
     def policy_class(self, old: PolicyClass | None, new: PolicyClass | None) -> None:

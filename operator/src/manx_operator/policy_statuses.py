@@ -143,10 +143,15 @@ class PolicyStatuses:
         self._changed[policy.program] = None
 
     def _tier_came_or_went(self, tier: str) -> None:
-        for (_, name), program in self._programs.items():
-            if program.spec.source.tier == tier:
+        for name, policy in self._users.items():
+            spec = (self._raw(policy) or {}).get("spec")
+            if isinstance(spec, Mapping) and spec.get("tier") == tier:
                 self._read.pop(name, None)
                 self._changed[name] = None
+
+    def _raw(self, policy: PolicyId) -> Raw | None:
+        cache = self._inputs.calico[OF_KIND[policy.kind]].cache  # type: ignore[index]
+        return cache.get((policy.namespace, policy.name))
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
@@ -254,8 +259,7 @@ class PolicyStatuses:
         return self._of_program(program, standing)
 
     def _of_user(self, name: str, policy: PolicyId, standing: Standing | None) -> _Written | None:
-        resource = OF_KIND[policy.kind]  # type: ignore[index]
-        raw = self._inputs.calico[resource].cache.get((policy.namespace, policy.name))
+        resource, raw = OF_KIND[policy.kind], self._raw(policy)  # type: ignore[index]
         if raw is None or raw["metadata"].get("deletionTimestamp"):
             return None
         before = raw.get("status") or {}
@@ -302,9 +306,9 @@ class PolicyStatuses:
         policy = self._users.get(name)
         if policy is None:
             return program.status.nodes
-        raw = self._inputs.calico[OF_KIND[policy.kind]].cache[policy.namespace, policy.name]  # type: ignore[index]
+        status = (self._raw(policy) or {}).get("status") or {}
         try:
-            return msgspec.convert((raw.get("status") or {}).get("nodes") or {}, PolicyNodes)
+            return msgspec.convert(status.get("nodes") or {}, PolicyNodes)
         except msgspec.ValidationError:
             return PolicyNodes()
 

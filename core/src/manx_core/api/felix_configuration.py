@@ -242,8 +242,9 @@ def settings_of(default: FelixConfiguration | None, for_node: FelixConfiguration
     for found in (default, for_node):
         if found is not None:
             given |= _given(found)
-    intervals = [given.pop(name, 0.0) for name in ("iptables", "ipsets")]
-    return PolicySettings(**given, refresh_interval=min(filter(None, intervals), default=0.0))
+    if intervals := [given.pop(name) for name in ("iptables", "ipsets") if given.get(name)]:
+        given["refresh_interval"] = min(intervals)
+    return PolicySettings(**{name: value for name, value in given.items() if name in PolicySettings.__struct_fields__})
 
 
 def _given(found: FelixConfiguration) -> Mapping[str, Any]:

@@ -1,0 +1,187 @@
+"""What users are told of their policies, on a fake API server: validity, where in force, and how little is written."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from informing import eventually
+from manx_kube.resources import (
+    CALICO_NETWORK_POLICIES,
+    FELIX_CONFIGURATIONS,
+    GLOBAL_NETWORK_POLICIES,
+    NODE_REPORTS,
+    NODE_STATES,
+    POLICY_PROGRAMS,
+    TIERS,
+    Resource,
+)
+from operating import FAST, Cluster, cluster, leading, settled
+
+SETTINGS = replace(FAST, status_coalesce=0.02)
+RULE = {"action": "Allow", "source": {"selector": "app == 'client'"}}
+
+
+def small(world: Cluster) -> None:
+    for number in (1, 2):
+        world.node(f"n{number}", number)
+    world.pool()
+    world.namespace("d")
+    world.pod("web", "n1", labels={"app": "web"})
+    world.pod("web2", "n2", labels={"app": "web"})
+
+
+def calico(world: Cluster, name: str = "p", generation: int = 1, **spec: Any) -> None:
+    """A user's write leaves the status as it is."""
+    meta = {"name": name, "namespace": "d", "uid": name, "generation": generation}
+    status = status_of(world, CALICO_NETWORK_POLICIES, name)
+    obj = {"metadata": meta, "spec": {"selector": "app == 'web'", **spec}, "status": status}
+    world.put(CALICO_NETWORK_POLICIES, obj)
+
+
+def applied(world: Cluster, *nodes: str) -> None:
+    """These nodes' agents have everything there is in the kernel."""
+    fields = ("policyprograms", "policyclasses", "policyprogramsEverywhere", "policyclassesEverywhere")
+    for node in nodes:
+        status = {"applied": dict.fromkeys(fields, str(world.api.state.version))}
+        world.put(NODE_REPORTS, {"metadata": {"name": node}, "status": status})
+
+
+def status_of(world: Cluster, resource: Resource, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = world.all(resource).get(name, {}).get("status") or {}
+    return found
+
+
+def condition(world: Cluster, resource: Resource, name: str, type_: str) -> tuple[str, str, str]:
+    for found in status_of(world, resource, name).get("conditions", []):
+        if found["type"] == type_:
+            return found["status"], found["reason"], found["message"]
+    return "", "", ""
+
+
+def told(world: Cluster, name: str) -> set[tuple[str, str]]:
+    """Type and reason of each Event on the object."""
+    return {
+        (request.body["type"], request.body["reason"])
+        for request in world.api.requests
+        if request.resource == "events.events.k8s.io"
+        and request.method == "POST"
+        and request.body["regarding"]["name"] == name
+    }
+
+
+async def test_a_calico_policy_says_on_how_many_nodes_it_is_in_force() -> None:
+    async with cluster() as world:
+        small(world)
+        calico(world, ingress=[RULE], generation=3)
+        async with leading(world, settings=SETTINGS) as leader:
+            await eventually(lambda: condition(world, CALICO_NETWORK_POLICIES, "p", "InForce")[1] == "Waiting")
+            said = condition(world, CALICO_NETWORK_POLICIES, "p", "InForce")
+            assert said == ("False", "Waiting", "in force on 0 of 2 nodes concerned; not yet on: n1; n2")
+            assert condition(world, CALICO_NETWORK_POLICIES, "p", "Valid")[0] == "True"
+            await settled(world, leader)
+            applied(world, "n1")
+            await eventually(lambda: status_of(world, CALICO_NETWORK_POLICIES, "p")["nodes"]["inForce"] == 1)
+            applied(world, "n2")
+            await eventually(lambda: condition(world, CALICO_NETWORK_POLICIES, "p", "InForce")[0] == "True")
+            status = status_of(world, CALICO_NETWORK_POLICIES, "p")
+            assert status["observedGeneration"] == 3
+            assert (status["nodes"]["concerned"], status["nodes"]["inForce"]) == (2, 2)
+            assert condition(world, CALICO_NETWORK_POLICIES, "p", "InForce")[2] == "on all 2 nodes concerned"
+
+
+async def test_kubernetes_policies_are_told_of_in_their_programs() -> None:
+    async with cluster() as world:
+        small(world)
+        world.policy("p", {"app": "web"}, {"app": "client"})
+        async with leading(world, settings=SETTINGS) as leader:
+            await eventually(lambda: condition(world, POLICY_PROGRAMS, "knp.d.p", "InForce")[1] == "Waiting")
+            await settled(world, leader)
+            applied(world, "n1", "n2")
+            await eventually(lambda: condition(world, POLICY_PROGRAMS, "knp.d.p", "InForce")[0] == "True")
+            assert status_of(world, POLICY_PROGRAMS, "knp.d.p")["nodes"]["inForce"] == 2
+
+
+async def test_nothing_more_is_written_when_nothing_changes_also_by_a_new_leader() -> None:
+    async with cluster() as world:
+        small(world)
+        calico(world, ingress=[RULE])
+        world.policy("k", {"app": "web"}, {"app": "client"})
+        async with leading(world, settings=SETTINGS) as leader:
+            await settled(world, leader, lambda: "knp.d.k" in world.all(POLICY_PROGRAMS))
+            applied(world, "n1", "n2")
+            await eventually(lambda: condition(world, CALICO_NETWORK_POLICIES, "p", "InForce")[0] == "True")
+            await eventually(lambda: condition(world, POLICY_PROGRAMS, "knp.d.k", "InForce")[0] == "True")
+        world.forget_requests()
+        async with leading(world, epoch=2, settings=SETTINGS) as leader:
+            await settled(world, leader)
+            calico(world, "q", ingress=[RULE])  # something that shows that statuses were looked at
+            await eventually(lambda: condition(world, CALICO_NETWORK_POLICIES, "q", "Valid")[0] == "True")
+            patched = {r.name for r in world.api.requests if r.method == "PATCH" and r.subresource == "status"}
+            assert patched == {"q"}
+
+
+async def test_a_pod_on_another_node_counts_too() -> None:
+    async with cluster() as world:
+        small(world)
+        calico(world, ingress=[RULE], selector="app == 'new'")
+        async with leading(world, settings=SETTINGS) as leader:
+            await eventually(lambda: condition(world, CALICO_NETWORK_POLICIES, "p", "InForce")[1] == "NothingSelected")
+            world.pod("late", "n2", labels={"app": "new"})
+            await eventually(lambda: condition(world, CALICO_NETWORK_POLICIES, "p", "InForce")[1] == "Waiting")
+            await settled(world, leader)
+            applied(world, "n2")
+            await eventually(lambda: condition(world, CALICO_NETWORK_POLICIES, "p", "InForce")[0] == "True")
+
+
+async def test_an_invalid_policy_is_told_with_an_event_and_valid_again() -> None:
+    async with cluster() as world:
+        small(world)
+        calico(world, ingress=[{"action": "Allow", "protocol": "tcp"}])
+        async with leading(world, settings=SETTINGS) as leader:
+            await eventually(lambda: condition(world, CALICO_NETWORK_POLICIES, "p", "Valid")[0] == "False")
+            assert "spec.ingress[0].protocol: 'tcp'" in condition(world, CALICO_NETWORK_POLICIES, "p", "Valid")[2]
+            await settled(world, leader)
+            applied(world, "n1", "n2")
+            await eventually(lambda: condition(world, CALICO_NETWORK_POLICIES, "p", "InForce")[1] == "Invalid")
+            calico(world, ingress=[RULE], generation=2)
+            await eventually(lambda: condition(world, CALICO_NETWORK_POLICIES, "p", "Valid")[0] == "True")
+            await eventually(lambda: {("Warning", "Invalid"), ("Normal", "Valid")} <= told(world, "p"))
+
+
+async def test_a_policy_of_a_tier_that_is_not_there_says_so_until_it_is() -> None:
+    async with cluster() as world:
+        small(world)
+        meta = {"name": "g", "uid": "g", "generation": 1}
+        world.put(GLOBAL_NETWORK_POLICIES, {"metadata": meta, "spec": {"tier": "security", "ingress": [RULE]}})
+        async with leading(world, settings=SETTINGS):
+            await eventually(lambda: condition(world, GLOBAL_NETWORK_POLICIES, "g", "Valid")[1] == "NoSuchTier")
+            world.put(TIERS, {"metadata": {"name": "security"}, "spec": {"order": 5}})
+            await eventually(lambda: condition(world, GLOBAL_NETWORK_POLICIES, "g", "Valid")[0] == "True")
+
+
+async def test_felix_configuration_reaches_each_node() -> None:
+    async with cluster() as world:
+        small(world)
+        world.put(FELIX_CONFIGURATIONS, {"metadata": {"name": "default"}, "spec": {"chainInsertMode": "append"}})
+        async with leading(world, settings=SETTINGS) as leader:
+            await settled(world, leader, lambda: world.all(NODE_STATES))
+            own = {"metadata": {"name": "node.n2"}, "spec": {"iptablesFilterDenyAction": "Reject"}}
+            world.put(FELIX_CONFIGURATIONS, own)
+            await eventually(lambda: "denyAction" in world.all(NODE_STATES)["n2"]["spec"].get("policy", {}))
+            assert world.all(NODE_STATES)["n1"]["spec"]["policy"] == {"chainInsertMode": "Append"}
+            both = {"chainInsertMode": "Append", "denyAction": "Reject"}
+            assert world.all(NODE_STATES)["n2"]["spec"]["policy"] == both
+
+
+async def test_nothing_is_told_while_there_is_no_installation() -> None:
+    async with cluster() as world:
+        small(world)
+        calico(world, ingress=[RULE])
+        async with leading(world, settings=SETTINGS, active=False) as leader:
+            await eventually(lambda: not leader.control.flush_pending)
+            leader.control.activate(True)
+            leader.control.activate(False)
+            assert status_of(world, CALICO_NETWORK_POLICIES, "p") == {}
+            leader.control.activate(True)
+            await eventually(lambda: status_of(world, CALICO_NETWORK_POLICIES, "p"))
