@@ -58,7 +58,11 @@ def test_blocks_list_who_has_which_address(full: SmallPool) -> None:
     pods = {(pod["status"]["podIP"], NAMESPACE, name, pod["metadata"]["uid"]) for name, pod in full.pods().items()}
     full.cluster.wait_for("all allocations to be listed", lambda: listed() == pods)
     assert sorted(address for address, *_ in pods) == ADDRESSES, "all of a block can be used, its first and last too"
-    assert all(one["interface"] == "eth0" and one["containerID"] for one in full.allocations())
+
+    def attached() -> bool:
+        return all(one.get("interface") == "eth0" and one.get("containerID") for one in full.allocations())
+
+    full.cluster.wait_for("what was reserved for pods to be their sandboxes'", attached)
 
 
 def test_pods_of_different_pools_reach_each_other_by_their_own_addresses(full: SmallPool) -> None:

@@ -124,7 +124,9 @@ class Leaving:
         return [given for block in blocks for given in block.get("status", {}).get("allocations", [])]
 
     def _container_id(self) -> str:
-        return next((str(given["containerID"]) for given in self._allocations() if given["name"] == "leaving"), "")
+        """Empty while its address is only reserved."""
+        mine = (given.get("containerID", "") for given in self._allocations() if given["name"] == "leaving")
+        return str(next(mine, ""))
 
     def was_asked(self) -> bool:
         """Whether the kubelet has sent SIGTERM."""
@@ -158,7 +160,7 @@ class Leaving:
         return "pod/leaving" not in names
 
     def is_allocated(self) -> bool:
-        return any(given["containerID"] == self.container for given in self._allocations())
+        return any(given.get("containerID") == self.container for given in self._allocations())
 
 
 # --- alterations by hand ------------------------------------------------------------------------------------------
