@@ -32,6 +32,7 @@ from manx_core.api.fields import InvalidObject, Problem
 from manx_core.api.installation import Installation, NodeAddressAutodetection
 from manx_core.api.ip_pool import IPPool
 from manx_core.api.network_set import NetworkSet
+from manx_core.api.policy_fields import parse_net
 from manx_core.api.tier import Tier
 from manx_core.api.v1alpha1 import PolicySettings
 from manx_core.bgp.nodes import PeerRule
@@ -59,6 +60,10 @@ class LastValid(Generic[K, T]):
         self._parse = parse
         self._uids: dict[K, str] = {}
         self.valid: dict[K, T] = {}
+
+    def __contains__(self, name: K) -> bool:
+        """Whether there is such an object, valid or not."""
+        return name in self._uids
 
     def put(self, name: K, raw: Raw | None) -> None:
         """None: gone."""
@@ -119,6 +124,12 @@ class UserKinds:
             return None
         return installation_settings.network_of(self.installation).node_address_autodetection_v6
 
+    @property
+    def pools_to_come(self) -> frozenset[str]:
+        """Names of the IPPools that the Installation asks for and that are not there."""
+        wanted = installation_settings.pools_wanted(self.installation) if self.installation else ()
+        return frozenset(name for name, _ in wanted if name not in self.pools)
+
     def bgp_globals(self, node: str) -> BgpGlobals:
         """The BGPConfigurations' settings for a node."""
         found = self.bgp_configurations.valid
@@ -176,6 +187,22 @@ def _network_set(raw: Raw) -> NetworkSetFacts:
     found = NetworkSet.parse(raw)
     _require(network_set.check(found))
     return NetworkSetFacts(found.metadata.labels, tuple(sorted({_member(net) for net in found.spec.nets})))
+
+
+def readable_network_set(raw: Raw) -> NetworkSetFacts:
+    """Of a set that never was valid: what of it can be read. Rules that deny what it lists then deny that much."""
+    spec = raw.get("spec")
+    nets = spec.get("nets") if isinstance(spec, Mapping) else ()
+    members = {net for net in map(_readable, nets if isinstance(nets, list) else ()) if net}
+    return NetworkSetFacts(raw["metadata"].get("labels") or {}, tuple(sorted(members)))
+
+
+def _readable(net: object) -> str:
+    """Empty for what is no network."""
+    try:
+        return _member(parse_net(net))
+    except ValueError:
+        return ""
 
 
 def _member(net: str) -> str:

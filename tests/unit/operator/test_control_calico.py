@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from manx_kube.resources import (
     ADDRESS_GROUPS,
     CALICO_NETWORK_POLICIES,
@@ -190,3 +192,22 @@ async def test_an_invalid_tier_or_set_stays_as_it_was() -> None:
             declare(world, GLOBAL_NETWORK_SETS, "office", {"nets": ["everywhere"]}, {"kind": "office"})
             await settled(world, leader)
             assert world.writes() == []
+
+
+async def test_of_a_set_that_never_was_valid_counts_what_can_be_read() -> None:
+    async with cluster() as world:
+        small(world)
+        nets = ["everywhere", 5, "198.51.100.9/24", None, "203.0.113.1"]
+        declare(world, GLOBAL_NETWORK_SETS, "office", {"nets": nets}, {"kind": "office"})
+        async with leading(world) as leader:
+            found = ["198.51.100.0/24", "198.51.100.7", "2001:db8::1:0/112", "203.0.113.1"]
+            await settled(world, leader, lambda: found in members(world))
+
+
+@pytest.mark.parametrize("spec", [None, 5, {"nets": 5}, {"nets": {"a": "b"}}])
+async def test_a_set_that_says_nothing_is_empty(spec: Any) -> None:
+    async with cluster() as world:
+        small(world)
+        declare(world, GLOBAL_NETWORK_SETS, "office", spec, {"kind": "office"})
+        async with leading(world) as leader:
+            await settled(world, leader, lambda: ["198.51.100.7", "2001:db8::1:0/112"] in members(world))
