@@ -7,6 +7,7 @@ machine's.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -78,12 +79,11 @@ def _follow(process: subprocess.Popen[bytes], log: Path, end: float) -> int:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End all of its session: politely, then not."""
-    for number, patience in ((signal.SIGINT, GRACE), (signal.SIGKILL, 5.0)):
-        if process.poll() is not None:
-            return
-        os.killpg(process.pid, number)
-        try:
-            process.wait(patience)
-        except subprocess.TimeoutExpired:
-            continue
+    """End all of its session: politely, then not. What it began may be there even where it has ended."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(GRACE)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

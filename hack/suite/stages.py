@@ -35,7 +35,11 @@ MYPY = tuple(word for name in ("core", "kube", "operator", "agent") for word in 
 STAGES = (
     Stage("ruff", "1 s", (f"{BIN}/ruff", "check", ".")),
     Stage("format", "1 s", (f"{BIN}/ruff", "format", "--check", ".")),
-    Stage("mypy", "30 s", (f"{BIN}/mypy", *MYPY, "-p", "lab", "-p", "suite", "-p", "generator", "-p", "bench")),
+    Stage(
+        "mypy",
+        "30 s",
+        (f"{BIN}/mypy", *MYPY, "-p", "lab", "-p", "suite", "-p", "generator", "-p", "bench", "-p", "conformance"),
+    ),
     Stage("layers", "5 s", (f"{BIN}/lint-imports",)),
     Stage("generated", "5 s", ("hack/generate", "--check")),
     _pytest("unit", "2 min", "tests/unit", "-n", "2"),
