@@ -37,7 +37,7 @@ from manx_operator.observed import Key, Observed
 from manx_operator.pods_by_node import PodsByNode
 from manx_operator.policy_feed import PolicyFeed
 from manx_operator.policy_statuses import PolicyStatuses
-from manx_operator.pools import Pools
+from manx_operator.pools import WAIT, Pools
 from manx_operator.settings import Settings
 from manx_operator.span_labels import SpanLabels
 from manx_operator.speakers import Speakers
@@ -248,6 +248,8 @@ class Control:
             if self.pools.refresh(self.speakers, self.blocks.pools_in_use()):
                 self.blocks.touch_all()
                 self.writer.mark(self._keys_of_nodes(self._node_names()))
+            if self.pools.waiting:
+                self._later(WAIT, self._everything_changed)
         changes = self.model.drain()
         self.writer.mark(Key(RESOURCE_OF[kind], name) for kind, name in changes.objects)
         self._statuses.touched(name for kind, name in changes.objects if kind == "PolicyProgram")
@@ -267,9 +269,12 @@ class Control:
             self._announcer.exhausted(self.blocks.exhausted())
 
     def _plan_later(self, node: str, seconds: float) -> None:
+        self._later(seconds, lambda: self.blocks.touch(node))
+
+    def _later(self, seconds: float, action: Callable[[], None]) -> None:
         def due() -> None:
             self._timers.discard(timer)
-            self.blocks.touch(node)
+            action()
             self._flush_soon()
 
         timer = asyncio.get_running_loop().call_later(seconds, due)
