@@ -343,6 +343,8 @@ class KernelSim:
         if option == "--bytecode":
             return 1, _bpf(value, packet)
         if option == "--dst-type":
+            if packet.version == 6 and "," in value:
+                raise Refused(f"{value}: in IPv6 all of these at once")
             return 1, _address_type(packet) in value.split(",")
         if option == "--comment":
             return 1, True

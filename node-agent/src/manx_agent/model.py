@@ -62,7 +62,7 @@ class PolicyView:
     class_of: Mapping[tuple[str, str, str], str] = field(default_factory=dict)
     """(namespace, name, uid) → class; "open" for none; absent means closed."""
     pools: tuple[PoolSettings, ...] = ()
-    settings: PolicySettings = PolicySettings()
+    settings: PolicySettings = field(default_factory=PolicySettings)
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,9 +39,9 @@ class Iptables:
     def program(self, verb: str) -> str:
         return f"{'ip6' if self.ipv6 else 'ip'}tables-{self.backend}-{verb}"
 
-    async def save(self) -> str:
+    async def save(self, counters: bool = False) -> str:
         """All tables that there are, as text. Creates none. Raises ProcessError."""
-        return await run((self.program("save"),))
+        return await run((self.program("save"), *(["-c"] if counters else [])))
 
     async def restore(self, text: str) -> None:
         """Applies `text`, leaving everything that it does not name as it is; each table at once. Raises ProcessError,

@@ -113,7 +113,7 @@ bring back what `recheck` has forgotten, turned round."""
 def _onward(family: Family, style: Style) -> list[str]:
     rules = [f"-o {_PODS} -g {names.INBOUND}"]
     if style.to_host != style.final:
-        rules.append(f"-m addrtype --dst-type {family.local} {style.to_host}")
+        rules += [f"{match}{style.to_host}" for match in family.local]
     return [*rules, style.final]
 
 

@@ -45,8 +45,9 @@ class Family:
     """The match on its types, with the option."""
     unreachable: str
     """What REJECT answers with."""
-    local: str
-    """Types of addresses that a node takes in itself (xt_addrtype)."""
+    local: tuple[str, ...]
+    """Matches on destinations that a node takes in itself, any of which may meet. (In IPv6 xt_addrtype wants all types
+    of a list to be met at once, and does not know link-local addresses.)"""
     same: str
     """A match on packets that a pod sends to itself."""
 
@@ -66,7 +67,7 @@ IPV4 = Family(
     icmp="icmp",
     icmp_match="icmp {}--icmp-type",
     unreachable="icmp-port-unreachable",
-    local="LOCAL,BROADCAST,MULTICAST",
+    local=("-m addrtype --dst-type LOCAL,BROADCAST,MULTICAST ",),
     same=_same_addresses(12, 16, 1),
 )
 IPV6 = Family(
@@ -77,7 +78,7 @@ IPV6 = Family(
     icmp="ipv6-icmp",
     icmp_match="icmp6 {}--icmpv6-type",
     unreachable="icmp6-port-unreachable",
-    local="LOCAL,MULTICAST",
+    local=("-d fe80::/10 ", "-m addrtype --dst-type LOCAL ", "-m addrtype --dst-type MULTICAST "),
     same=_same_addresses(8, 24, 4),
 )
 FAMILIES = (IPV4, IPV6)
