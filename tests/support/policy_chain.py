@@ -160,9 +160,9 @@ class Chain:
         into = interface_of(pair.source_pod) if pair.source_pod else "eth0"
         out = interface_of(pair.destination_pod) if pair.destination_pod else "eth0"
         if source is not None:
-            yield source, _packet(question, into, out if source == destination else "eth0")
+            yield source, kernel_packet(question, into, out if source == destination else "eth0")
         if destination is not None and source != destination:
-            yield destination, _packet(question, "eth0", out)
+            yield destination, kernel_packet(question, "eth0", out)
 
     def _node(self, key: PodKey) -> str:
         return self.cluster.pods[key].spec.node_name
@@ -178,7 +178,8 @@ def kernel_of(view: PolicyView, settings: PolicySettings) -> KernelSim:
     return kernel
 
 
-def _packet(question: Question, into: str, out: str) -> KernelPacket:
+def kernel_packet(question: Question, into: str, out: str) -> KernelPacket:
+    """As one node sees it; `out` empty where the node takes it in."""
     pair, packet = question.pair, question.packet
     return KernelPacket(
         source=pair.source,

@@ -22,6 +22,7 @@ from policy_asking import Question, questions
 from policy_chain import Chain, as_told, fed, kernels_of, view_of
 from policy_changes import Changing
 from policy_compiled import Compiled
+from policy_mutants import try_mutants
 from policy_random import Drawer
 
 Property = Callable[[Random], int]
@@ -69,6 +70,11 @@ def every_change_comes_through(random: Random) -> int:
     return probes
 
 
+def mutants_are_caught(random: Random) -> int:
+    """Rendered rules with one thing wrong are told from right ones."""
+    return try_mutants(random, 5)["caught"]
+
+
 def _known(view: PolicyView) -> tuple[object, ...]:
     return view.classes, view.programs, view.groups, view.class_of
 
@@ -82,7 +88,12 @@ def _ask(cluster: Cluster, chain: Chain, asked: list[Question], context: object 
     return len(asked)
 
 
-ALL: tuple[Property, ...] = (compiled_rules_mean_the_same, kernels_mean_the_same, every_change_comes_through)
+ALL: tuple[Property, ...] = (
+    compiled_rules_mean_the_same,
+    kernels_mean_the_same,
+    every_change_comes_through,
+    mutants_are_caught,
+)
 PROPERTIES = {found.__name__: found for found in ALL}
 
 

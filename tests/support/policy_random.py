@@ -343,8 +343,9 @@ PACKETS = (
     Packet("UDPLite"),
     Packet("89"),
 )
-ICMP4 = tuple(Packet("ICMP", icmp_type=t, icmp_code=c) for t, c in ((8, 0), (8, 1), (3, 4), (0, 0)))
-ICMP6 = tuple(Packet("ICMPv6", icmp_type=t, icmp_code=c) for t, c in ((128, 0), (8, 1), (3, 4), (129, 0)))
+TYPES4, TYPES6 = ((8, 0), (8, 1), (3, 4), (0, 0)), ((128, 0), (8, 1), (8, 0), (3, 4), (129, 0))
+ICMP4 = (*(Packet("ICMP", icmp_type=kind, icmp_code=code) for kind, code in TYPES4), Packet("ICMPv6"))
+ICMP6 = (*(Packet("ICMPv6", icmp_type=kind, icmp_code=code) for kind, code in TYPES6), Packet("ICMP"))
 
 
 def packets(version: int) -> tuple[Packet, ...]:
