@@ -125,10 +125,9 @@ class PolicyStatuses:
     def remarked(self, programs: Iterable[str]) -> None:
         """There may be something else to remark on these policies."""
         for name in programs:
-            if name in self._users:
-                self._read.pop(name, None)
-                self._changed[name] = None
-                self._wake.set()
+            self._read.pop(name, None)
+            self._changed[name] = None
+            self._wake.set()
 
     def _user_changed(self, policy: PolicyId, event: Event[Any]) -> None:
         if declared(event.old) != declared(event.new):
@@ -274,7 +273,7 @@ class PolicyStatuses:
 
     def _of_program(self, program: StoredProgram, standing: Standing) -> _Written | None:
         before: dict[str, Any] = msgspec.to_builtins(program.status)
-        said = [_in_force(standing, None)]
+        said = [_remarks(self._remarks_of(program.metadata.name)), _in_force(standing, None)]
         made = merged(said, before.get("conditions") or [], _now())
         conditions = tuple(msgspec.convert(condition, v1alpha1.Condition) for condition in made)
         source = program.spec.source
@@ -327,6 +326,13 @@ def _in_force(standing: Standing | None, valid: Said | None) -> Said:
     if last_valid:
         return Said(IN_FORCE, "False", "Invalid", "the version last valid, or else the denial of all, is on all " + of)
     return Said(IN_FORCE, "True", "InForce", "on all " + of)
+
+
+def _remarks(found: Iterable[str]) -> Said:
+    """The condition Remarks, of a kind that has no place for one: what is legal and hardly meant."""
+    if text := some(found, shown=10):
+        return Said("Remarks", "True", "Remarks", text)
+    return Said("Remarks", "False", "None")
 
 
 def _counts(nodes: PolicyNodes) -> dict[str, Any]:

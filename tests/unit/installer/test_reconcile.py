@@ -256,3 +256,17 @@ async def test_a_pool_no_longer_asked_for_goes_once_it_is_empty() -> None:
         it.in_use = set()
         await it.passes()
         assert not it.api.state.of(IP_POOLS)
+
+
+async def test_the_built_in_tiers_are_made_and_left_as_they_are() -> None:
+    async with world() as it:
+        mine = {"order": 1_000_000, "defaultAction": "Pass"}
+        it.api.state.put(TIERS, {"metadata": {"name": "default"}, "spec": mine})
+        it.install()
+        await it.passes()
+        tiers = {name: obj["spec"] for (_, name), obj in it.api.state.of(TIERS).items()}
+        assert tiers == {
+            "default": mine,
+            "adminnetworkpolicy": {"order": 1000, "defaultAction": "Pass"},
+            "baselineadminnetworkpolicy": {"order": 10_000_000, "defaultAction": "Pass"},
+        }

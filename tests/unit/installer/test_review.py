@@ -15,7 +15,16 @@ from fakeapi import FakeApi
 from manx_core.api.core_v1 import ObjectReference
 from manx_core.api.pools import Surroundings
 from manx_kube.client import KubeClient
-from manx_kube.resources import BGP_CONFIGURATIONS, BGP_PEERS, IP_POOLS, Resource
+from manx_kube.resources import (
+    BGP_CONFIGURATIONS,
+    BGP_PEERS,
+    FELIX_CONFIGURATIONS,
+    GLOBAL_NETWORK_SETS,
+    IP_POOLS,
+    NETWORK_SETS,
+    TIERS,
+    Resource,
+)
 from manx_operator.handlers import ADDONS
 from manx_operator.review.reviewer import POLICY_KINDS, Reviewer, ReviewerDeps
 from manx_operator.review.verdicts import (
@@ -195,3 +204,27 @@ async def test_an_object_that_changed_meanwhile_is_for_the_next_time() -> None:
         await it.reviewer.bgp_peer(seen)
         assert it.conditions(BGP_PEERS, "p") == []
         assert it.told.events == []
+
+
+async def test_kinds_that_policy_is_made_of_are_reviewed() -> None:
+    async with world() as it:
+        sets = it.put(
+            NETWORK_SETS, {**raw("s", nets=["x"]), "metadata": {"name": "s", "namespace": "d", "generation": 2}}
+        )
+        tier, felix = it.put(TIERS, raw("t", order=1)), it.put(FELIX_CONFIGURATIONS, raw("default", bpfEnabled=True))
+        for resource, obj in ((NETWORK_SETS, sets), (TIERS, tier), (FELIX_CONFIGURATIONS, felix)):
+            await it.reviewer.policy_kind(resource, obj)
+        assert it.conditions(NETWORK_SETS, "s")[0]["reason"] == "Invalid"
+        assert it.conditions(TIERS, "t")[0]["reason"] == "Valid"
+        assert it.conditions(FELIX_CONFIGURATIONS, "default")[0]["reason"] == "FieldsWithoutEffect"
+        assert it.told.events == [("NetworkSet/s", "Warning", "Invalid")]
+
+
+async def test_a_sweep_reviews_what_nobody_has_reviewed_yet() -> None:
+    async with world() as it:
+        it.put(GLOBAL_NETWORK_SETS, raw("s", nets=["10.0.0.0/8"]))
+        await it.reviewer.sweep()
+        assert it.conditions(GLOBAL_NETWORK_SETS, "s")[0]["status"] == "True"
+        written = it.writes()
+        await it.reviewer.sweep()
+        assert it.writes() == written

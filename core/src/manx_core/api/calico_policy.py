@@ -47,7 +47,7 @@ _TIER_RULE = rule(f"self == '' || self.matches('^{_TIER_NAME}$')", f"must be {_T
 TierName = Annotated[
     StrictStr,
     BeforeValidator(_tier),
-    WithJsonSchema({"type": "string", "maxLength": 63, RULES: [_TIER_RULE]}),
+    WithJsonSchema({"type": "string", "maxLength": 63, "x-manx-default": DEFAULT_TIER, RULES: [_TIER_RULE]}),
 ]
 Rules = Annotated[tuple[PolicyRule, ...], Field(max_length=20_000)]
 """No object is large enough for more; the API server bounds by this number what checking them may cost."""

@@ -264,7 +264,7 @@ class PolicyProgramStatus(KubeStruct, frozen=True, gc=False):
     """The generation of the user's object that `nodes` is about."""
     nodes: PolicyNodes = PolicyNodes()
     conditions: tuple[Condition, ...] = ()
-    """InForce, which names nodes that lag behind."""
+    """InForce, which names nodes that lag behind; Remarks: what of the policy is legal and hardly meant."""
 
 
 class PolicyProgram(KubeStruct, frozen=True, gc=False):
