@@ -1,6 +1,6 @@
 """One leadership: from every input to what shall be written.
 
-Owns: building the model when the term begins, feeding it what is heard, and answering what each object shall be.
+Owns: building the model when the term begins, and feeding it what is heard.
 Must not: do I/O (the writer does) or decide anything itself (the model, the planner of blocks, and speakers do).
 
 Why anew for each term: what a model remembers beyond its inputs (which chunk a member is in) must be what is at the API
@@ -18,7 +18,6 @@ from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from manx_core.api.ip_pool import Network
-from manx_core.api.v1alpha1 import NodeStateSpec
 from manx_kube import resources as r
 from manx_kube.client import KubeClient
 from manx_kube.errors import AlreadyExists, KubeError
@@ -27,12 +26,12 @@ from manx_kube.lease import Term
 from manx_operator.addresses import Addresses
 from manx_operator.announce import Announcer
 from manx_operator.blocks import Blocks, Surplus, World
-from manx_operator.decide import KEEP, Decider, Keep, Wanted
+from manx_operator.decide import Decider
+from manx_operator.desired import PER_NODE, POLICY_KINDS, DesiredState
 from manx_operator.forgetting import Forgetter, HeldAddresses, any_holds
 from manx_operator.inputs import Inputs
 from manx_operator.limiter import TokenBucket
-from manx_operator.model import DesiredObject, PolicyId, PolicyModel
-from manx_operator.model.types import Kind
+from manx_operator.model import PolicyId, PolicyModel
 from manx_operator.observed import Key, Observed
 from manx_operator.pods_by_node import PodsByNode
 from manx_operator.policy_feed import PolicyFeed
@@ -46,13 +45,7 @@ from manx_operator.writer import Writer
 
 log = logging.getLogger(__name__)
 
-POLICY_KINDS: dict[r.Resource, Kind] = {
-    r.POLICY_CLASSES: "PolicyClass",
-    r.POLICY_PROGRAMS: "PolicyProgram",
-    r.ADDRESS_GROUPS: "AddressGroup",
-}
 RESOURCE_OF = {kind: resource for resource, kind in POLICY_KINDS.items()}
-PER_NODE = (r.NODE_STATES, r.MESH_NODES, r.NODE_REPORTS)
 
 
 class Control:
@@ -89,8 +82,6 @@ class Control:
             client, term, self.observed, bucket=bucket, coalesce=settings.coalesce_ms / 1000,
             parallel=settings.write_parallel, limit=limit, refused=self._refused,
         )  # fmt: skip
-        spans = SpanLabels(settings.label_linger, time.monotonic, self.writer.later)
-        self._decider = Decider(self, self.observed, spans, term.epoch, time.monotonic)
         self.model = PolicyModel()
         self._feed = PolicyFeed(inputs, self.model, self._kinds)
         self._statuses = PolicyStatuses(
@@ -112,9 +103,10 @@ class Control:
         )  # fmt: skip
         self._flush_timer: asyncio.TimerHandle | None = None
         self._timers: set[asyncio.TimerHandle] = set()
-        self._gone = {key.name for key in [*self.observed.keys()] if key.resource in PER_NODE} - self._node_names()
-        """Nodes known to be deleted. One never heard of may be about to be: an agent's report of a new node can arrive
-        before the Node does."""
+        gone = {key.name for key in [*self.observed.keys()] if key.resource in PER_NODE} - self._node_names()
+        self._desired = DesiredState(self.model, self.blocks, self.pools, self.speakers, self._kinds, gone)
+        spans = SpanLabels(settings.label_linger, time.monotonic, self.writer.later)
+        self._decider = Decider(self._desired, self.observed, spans, term.epoch, time.monotonic)
         self._nodes_touched = True
         self._active = False
         self.users_changed: Callable[[], None] = lambda: None
@@ -197,7 +189,7 @@ class Control:
             if resource == r.PODS:
                 self._pod_changed(event.key)
         elif resource == r.NODES:
-            (self._gone.add if event.new is None else self._gone.discard)(name)
+            (self._desired.gone.add if event.new is None else self._desired.gone.discard)(name)
             self._node_changed(name)
         elif declared(event.old) != declared(event.new):
             self._user_informers[resource].put(name, event.new)
@@ -289,40 +281,7 @@ class Control:
         timer = asyncio.get_running_loop().call_later(seconds, due)
         self._timers.add(timer)
 
-    # --- what shall be ------------------------------------------------------------------------------------------------
-
-    def wanted(self, key: Key) -> Wanted | Keep | None:
-        """What the object shall be, None if it shall not."""
-        if key.resource in POLICY_KINDS:
-            found = self.model.desired(POLICY_KINDS[key.resource], key.name)
-            return _wanted(found) if found is not None else None
-        if key.resource == r.IPAM_BLOCKS:
-            return self.blocks.wanted(key.name)
-        speaker = self.speakers.get(key.name)
-        if speaker is None:
-            return None if key.name in self._gone else KEEP
-        if key.resource == r.NODE_REPORTS:
-            return KEEP
-        if key.resource == r.MESH_NODES:
-            return Wanted(speaker.mesh_node(self.blocks.cidrs(key.name), ipv6=self.pools.ipv6))
-        return Wanted(self._node_state(key.name))
-
-    def _node_state(self, name: str) -> NodeStateSpec:
-        speaker = self.speakers.get(name)
-        assert speaker is not None
-        return NodeStateSpec(
-            epoch=0,
-            node_uid=speaker.uid,
-            ipv4=speaker.ipv4,
-            ipv6=speaker.ipv6 if self.pools.ipv6 or speaker.has_ipv6_peer else "",
-            mtu=self._kinds.mtu,
-            pools=self.pools.settings,
-            bgp=speaker.settings,
-            peers=speaker.peers,
-            endpoints=self.model.endpoints(name),
-            policy=self._kinds.policy_settings(name),
-            ipam_problem=self.blocks.problem(name),
-        )
+    # --- nodes --------------------------------------------------------------------------------------------------------
 
     def _node_names(self) -> set[str]:
         return {name for _, name in self.inputs.nodes.cache}
@@ -356,8 +315,3 @@ class Control:
 
 def _interfaces(report: Any) -> Any:
     return report.status.interfaces if report is not None else ()
-
-
-def _wanted(found: DesiredObject) -> Wanted:
-    more = {"declared": found.declared} if found.kind == "PolicyProgram" else {}
-    return Wanted(found.spec, found.nodes, more)
