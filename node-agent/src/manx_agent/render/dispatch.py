@@ -85,7 +85,7 @@ def fixed_chains(family: Family, style: Style, nat: bool) -> dict[Table, dict[st
     return _sealed(chains)
 
 
-_FALSE, _NOBODY = "source not the pod's, or pod not in force", "pod not in force"
+_FALSE, _NOBODY = "false source, or pod not in force", "pod not in force"
 _UNDECIDED = "class of the pod not decided"
 
 

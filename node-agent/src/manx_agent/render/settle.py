@@ -140,9 +140,9 @@ class _Settling:
         before = self.before
         if not self.policies and self.classes == before.classes:
             return before.policies, before.groups
-        listed = frozenset().union(*map(policies_of, self.classes.values()))
+        listed = dict.fromkeys(name for tiers in self.classes.values() for name in policies_of(tiers))
         policies = {name: self.policies.get(name) or before.policies[name] for name in listed}
-        return policies, {group for policy in policies.values() for group in policy.groups - policy.lacking}
+        return policies, sorted({group for policy in policies.values() for group in policy.groups - policy.lacking})
 
     def _endpoints(self, refused: Mapping[str, _Causes]) -> tuple[dict[str, tuple[LocalEndpoint, str]], _Causes]:
         settled = {}
