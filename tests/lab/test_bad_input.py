@@ -47,7 +47,20 @@ def rule(**fields: Any) -> dict[str, Any]:
 
 
 AS_NUMBERS = "1 to 4294967295"
+IPV6_REFUSED: list[tuple[dict[str, Any], str, str]] = [
+    (pool(cidr="fd00:9::/64", ipipMode="CrossSubnet"), "spec.ipipMode", "must be Never for an IPv6 pool"),
+    (pool(cidr="fd00:9::/64", blockSize=26), "spec.blockSize", "116 to 128 for IPv6"),
+    (pool(cidr="fd00:9::/124"), "spec.blockSize", "122 for IPv6"),
+    (pool(cidr="fd10:244::/56"), "spec.cidr", "overlaps IPPool default-ipv6-ippool"),
+    (pool(cidr="fd10:96::/64"), "spec.cidr", "overlaps the services' network"),
+    (pool(cidr="2001:db8:51::/48"), "spec.cidr", "holds an address of node"),
+    (network(ipPools=[{"cidr": "fd00:9::/64", "encapsulation": "IPIP"}]), "encapsulation", "for an IPv6 pool"),
+    (network(ipPools=[{"cidr": "fd00:9::/64", "blockSize": 129}]), "blockSize", "128"),
+    (network(nodeAddressAutodetectionV6={"firstFound": True, "interface": "eth0"}), "nodeAddressAutodetectionV6",
+     "at most one of"),
+]  # fmt: skip
 REFUSED: list[tuple[dict[str, Any], str, str]] = [
+    *IPV6_REFUSED,
     (bgp(asNumber=0), "spec.asNumber", AS_NUMBERS),
     (bgp(asNumber=4294967296), "spec.asNumber", AS_NUMBERS),
     (bgp(asNumber="abc"), "spec.asNumber", AS_NUMBERS),
@@ -122,6 +135,7 @@ TAKEN: list[dict[str, Any]] = [
     made(CALICO, "BGPPeer", "v6", peerIP="[2001:db8::1]:1179", asNumber=1, filters=["f"], ttlSecurity=1),
     pool(cidr="10.9.0.0/16", blockSize=27, natOutgoing=True, ipipMode="Never", allowedUses=["Workload", "Tunnel"]),
     pool(cidr="fd00:9::/64", blockSize=122),
+    pool(cidr="fd00:9::/64", vxlanMode="CrossSubnet", natOutgoing=True),
     *({"apiVersion": OPERATOR, "kind": kind, "metadata": {"name": "default"}} for kind in ADDONS),
     made(OPERATOR, "APIServer", "default"),
 ]  # fmt: skip
@@ -189,7 +203,8 @@ def accepted(cluster: Cluster, name: str, status: str) -> dict[str, Any]:
         (made(CALICO, "BGPPeer", "p", nodeSelector="rack =="), "spec.nodeSelector", "must be a selector"),
         (made(CALICO, "BGPPeer", "p", peerSelector="all()"), "spec.peerSelector", "not supported yet"),
         (pool(cidr="10.9.0.0/16", ipipMode="Always"), "spec.ipipMode", "not supported yet"),
-        (pool(cidr="fd00:9::/64"), "spec.cidr", "IPv6 is not supported yet"),
+        (pool(cidr="fe80:9::/64"), "spec.cidr", "must be a range of global or unique local addresses"),
+        (made(CALICO, "BGPPeer", "p", peerIP="fe80::9", asNumber=1), "spec.peerIP", "link-local peers"),
     ],
 )  # fmt: skip
 def test_what_kubectl_cannot_know_is_told_in_a_condition_and_an_event(

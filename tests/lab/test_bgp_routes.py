@@ -17,6 +17,7 @@ from lab_bgp import PATIENCE, LabMesh, cut
 
 HOLD_TIME = 90
 PREFIX, INSIDE = "192.0.2.128/25", "192.0.2.129"
+PREFIX6, INSIDE6 = "2001:db8:b12d::/48", "2001:db8:b12d::1"
 BIRD_AS = 65009
 RACK = "bgp-test.manx.dev/rack"
 
@@ -44,23 +45,30 @@ def bird(cluster: Cluster, mesh: LabMesh) -> Iterator[Member]:
     address in there."""
     member = cluster.add_host("bird1")
     cluster.node_exec(member.name, "ip", "addr", "add", f"{INSIDE}/32", "dev", "lo")
+    cluster.node_exec(member.name, "ip", "addr", "add", f"{INSIDE6}/128", "dev", "lo")
     config = cluster.settings.state / "bird1.conf"
-    sessions = (_session(node, mesh.address(node), member.address) for node in mesh.nodes)
-    static = f"protocol static {{ ipv4; route {PREFIX} blackhole; }}"
-    config.write_text("\n".join([f"router id {member.address};", "protocol device {}", static, *sessions]))
+    sessions = [_session(node, mesh.address(node), member.address) for node in mesh.nodes]
+    sessions += [_session(node, mesh.address(node, 6), member.address6) for node in mesh.nodes]
+    static = [
+        f"protocol static {{ ipv4; route {PREFIX} blackhole; }}",
+        f"protocol static {{ ipv6; route {PREFIX6} blackhole; }}",
+    ]
+    config.write_text("\n".join([f"router id {member.address};", "protocol device {}", *static, *sessions]))
     cluster.machines.spawn(member.name, "bird", ["bird", "-f", "-c", config, "-s", config.with_suffix(".ctl")])
     yield member
     cluster.remove_host(member)
 
 
 def _session(node: str, address: str, own: str) -> str:
+    """One for each family, as Calico's users have them."""
+    family = "ipv6" if ":" in address else "ipv4"
     return textwrap.dedent(f"""
-        protocol bgp {node} {{
+        protocol bgp {node}_{family} {{
           local {own} as {BIRD_AS};
           neighbor {address} as 64512;
           connect retry time 2;
           error wait time 1, 2;
-          ipv4 {{ import all; export all; next hop self; }};
+          {family} {{ import all; export all; next hop self; }};
         }}""")
 
 
@@ -110,6 +118,34 @@ def test_a_prefix_in_no_object_arrives_at_the_nodes_whose_peer_is_named_and_leav
         f"{PREFIX} to leave", lambda: not any(learned in mesh.routes(node) for node in racked), timeout=PATIENCE
     )
     assert mesh.sessions(*racked) == before
+
+
+def test_a_prefix_arrives_by_a_peer_over_ipv6_which_gets_our_ipv6_blocks(
+    cluster: Cluster, mesh: LabMesh, bird: Member, racked: list[str]
+) -> None:
+    learned = (PREFIX6, bird.address6)
+    peer = {"peerIP": f"[{bird.address6}]:179", "asNumber": BIRD_AS, "nodeSelector": f"{RACK} == 'a'"}
+    kind = {"apiVersion": "projectcalico.org/v3", "kind": "BGPPeer", "metadata": {"name": "top-of-rack-6"}}
+    before = mesh.sessions(*racked[:2])
+    cluster.apply({**kind, "spec": peer})
+    try:
+        cluster.wait_for(
+            f"{PREFIX6} at {racked}",
+            lambda: all(learned in mesh.routes(node) for node in racked),
+            timeout=PATIENCE,
+            every=0.5,
+        )
+        assert not any(learned in mesh.routes(node) for node in mesh.nodes if node not in racked)
+        for node in racked:
+            assert " 0% packet loss" in cluster.node_exec(node, "ping", "-6", "-c1", "-W2", INSIDE6)
+        blocks = {prefix for node in racked for prefix, _ in mesh.routes_to(node) if ":" in prefix}
+        cluster.wait_for(f"BIRD to have {sorted(blocks)}", lambda: blocks <= birds_prefixes(cluster, bird))
+    finally:
+        cluster.delete("bgppeers.projectcalico.org", "top-of-rack-6")
+    cluster.wait_for(
+        f"{PREFIX6} to leave", lambda: not any(learned in mesh.routes(node) for node in racked), timeout=PATIENCE
+    )
+    assert mesh.sessions(*racked[:2]) == before
 
 
 def test_a_cut_session_takes_its_routes_along_and_is_reported_until_it_is_back(
