@@ -100,7 +100,8 @@ EVERY = LabelSelector()
             OUTSIDE,
             1,
             False,
-            "no rule decides it of Kubernetes NetworkPolicy web/p, Kubernetes NetworkPolicy web/q, and tier default denies",
+            "no rule decides it of Kubernetes NetworkPolicy web/p, Kubernetes NetworkPolicy web/q,"
+            " and tier default denies",
         ),
         (
             [policy("web", "p", rules=(ingress((peer(FRONT),)),))],

@@ -14,8 +14,15 @@ from manx_core.policy.compiled import CompiledPolicy
 from manx_core.policy.evaluate import Direction
 from manx_core.policy.scope import GroupDef
 
-_ENDS = {"Ingress": ("source", "destination"), "Egress": ("destination", "source")}
-"""What a rule's peer and subject are called by users."""
+_FIELDS = {
+    "Ingress": {"peer": "source", "peer ports": "source", "subject": "destination", "subject ports": "destination"},
+    "Egress": {"peer": "destination", "peer ports": "destination", "subject": "source", "subject ports": "source"},
+}
+_KUBERNETES_FIELDS = {
+    "Ingress": {"peer": "from", "subject ports": "ports"},
+    "Egress": {"peer": "to", "peer ports": "ports"},
+}
+"""What users call the parts of rules."""
 
 
 def remarks(policy: CompiledPolicy, empty_groups: Collection[str] = ()) -> Iterator[str]:
@@ -26,25 +33,35 @@ def remarks(policy: CompiledPolicy, empty_groups: Collection[str] = ()) -> Itera
     yield from _never_reached("Egress", policy.egress)
     empty = {group.id: group for group in policy.groups if group.id in empty_groups}
     if empty:
-        yield from _of_empty("Ingress", policy.ingress, empty)
-        yield from _of_empty("Egress", policy.egress, empty)
+        fields = _KUBERNETES_FIELDS if policy.name.startswith("knp.") else _FIELDS
+        yield from _of_empty("Ingress", policy.ingress, empty, fields["Ingress"])
+        yield from _of_empty("Egress", policy.egress, empty, fields["Egress"])
 
 
 def _never_reached(direction: Direction, rules: tuple[Rule, ...]) -> Iterator[str]:
-    for number, rule in enumerate(rules):
-        before = next((one for one in rules[:number] if one.action != "Log" and _covers(one, rule)), None)
-        if before is not None and before.index != rule.index:
-            field = f"spec.{direction.lower()}"
-            yield f"{field}[{rule.index}] is never reached: {field}[{before.index}] matches all that it would"
+    """One of Kubernetes' rules may have become several: it is reached if any of them is."""
+    field = f"spec.{direction.lower()}"
+    for index in sorted({rule.index for rule in rules}):
+        before = [rule for rule in rules if rule.index < index and rule.action != "Log"]
+        covering = [next((one for one in before if _covers(one, rule)), None) for rule in rules if rule.index == index]
+        if all(covering):
+            found = sorted({one.index for one in covering if one is not None})
+            matching = " and ".join(f"{field}[{number}]" for number in found)
+            yield f"{field}[{index}] is never reached: {matching} before it matches all that it would"
 
 
-def _of_empty(direction: Direction, rules: tuple[Rule, ...], empty: dict[str, GroupDef]) -> Iterator[str]:
+def _of_empty(
+    direction: Direction, rules: tuple[Rule, ...], empty: dict[str, GroupDef], fields: dict[str, str]
+) -> Iterator[str]:
     """A notSelector that selects nothing, or a port that nobody has among notPorts, asks for nothing: no remark."""
+    said: dict[str, None] = {}
     for rule in rules:
-        for name, end in zip(_ENDS[direction], (rule.peer, rule.subject), strict=True):
-            for group in (*end.groups, *end.port_groups):
-                if group in empty:
-                    yield f"spec.{direction.lower()}[{rule.index}].{name} {_lacking(empty[group])}"
+        named = {"peer": rule.peer.groups, "peer ports": rule.peer.port_groups}
+        named |= {"subject": rule.subject.groups, "subject ports": rule.subject.port_groups}
+        for part, groups in named.items():
+            for group in filter(empty.__contains__, groups):
+                said[f"spec.{direction.lower()}[{rule.index}].{fields[part]} {_lacking(empty[group])}"] = None
+    yield from said
 
 
 def _lacking(group: GroupDef) -> str:
