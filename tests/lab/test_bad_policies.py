@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import apiserver
+from calico_examples import EXAMPLES
 from lab.binaries import KUBE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -228,6 +229,7 @@ TAKEN: list[dict[str, Any]] = [
     felix(natPortRange="1024:65535", bpfEnabled=False, failsafeInboundHostPorts=[{"port": 22, "protocol": "tcp"}],
           kubeNodePortRanges=[30000, "30001:32767"], unheardOf=1),
     annotated(log_denied="true", established_connections="Recheck"),
+    *EXAMPLES,
 ]  # fmt: skip
 
 

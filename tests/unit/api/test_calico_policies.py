@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from calico_examples import EXAMPLES
 from manx_core.api import calico_policy, felix_configuration, network_set, tier
 from manx_core.api.calico_policy import GlobalNetworkPolicy, NetworkPolicy
 from manx_core.api.felix_configuration import FelixConfiguration, settings_of
@@ -331,3 +332,20 @@ def test_the_rest_of_calicos_fields_is_accepted_and_listed() -> None:
         "spec.logPrefix beyond its first 27 characters", "spec.routeRefreshInterval 0 (cannot be switched off)",
         "spec.unheardOf (unknown)",
     ]  # fmt: skip
+
+
+MODELS = {
+    "NetworkPolicy": (NetworkPolicy, calico_policy.check),
+    "GlobalNetworkPolicy": (GlobalNetworkPolicy, calico_policy.check),
+    "Tier": (Tier, tier.check),
+    "NetworkSet": (NetworkSet, network_set.check),
+    "GlobalNetworkSet": (GlobalNetworkSet, network_set.check),
+    "FelixConfiguration": (FelixConfiguration, felix_configuration.check),
+}
+
+
+@pytest.mark.parametrize("document", EXAMPLES, ids=[f"{d['kind']}-{d['metadata']['name']}" for d in EXAMPLES])
+def test_shapes_of_calicos_documentation(document: dict[str, Any]) -> None:
+    model, check = MODELS[document["kind"]]
+    assert problems_of(model, check, document) == []
+    assert not [path for path in model.parse(document).without_effect() if "unknown" in path]
