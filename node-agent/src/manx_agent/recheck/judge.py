@@ -26,7 +26,10 @@ def changed(before: Settled | None, after: Settled) -> frozenset[str]:
     no connections; one that comes back into force may have kept some."""
     if before is None:
         return frozenset(after.endpoints)
-    classes = {name for name in after.classes if _class_changed(name, before, after)}
+    policies = {name for name in after.policies if _policy_changed(name, before, after)}
+    classes = {
+        name for name, tiers in after.classes.items() if _class_changed(before.classes.get(name), tiers, policies)
+    }
     return frozenset(
         identity
         for identity, (_, name) in after.endpoints.items()
@@ -39,18 +42,20 @@ def _class_of(settled: Settled, identity: str) -> str:
     return settled.endpoints[identity][1] if identity in settled.endpoints else ""
 
 
-def _class_changed(name: str, before: Settled, after: Settled) -> bool:
-    tiers = after.classes[name]
-    if before.classes.get(name) != tiers:
-        return True
-    return any(_policy_changed(policy, before, after) for tier in tiers for policy in tier.policies)
+def _class_changed(old: object, tiers: tuple[ClassTier, ...], policies: Container[str]) -> bool:
+    return _differ(old, tiers) or any(policy in policies for tier in tiers for policy in tier.policies)
 
 
 def _policy_changed(name: str, before: Settled, after: Settled) -> bool:
-    old, new = before.policies.get(name), after.policies.get(name)
-    if old is None or new is None or old.spec != new.spec or old.lacking != new.lacking:
+    old, new = before.policies.get(name), after.policies[name]
+    if old is None or _differ(old.spec, new.spec) or old.lacking != new.lacking:
         return True
-    return any(before.groups.get(group) != after.groups.get(group) for group in new.groups)
+    return any(_differ(before.groups.get(group), after.groups.get(group)) for group in new.groups)
+
+
+def _differ(one: object, other: object) -> bool:
+    """Most are the very same object, which neither sets nor structs look for first."""
+    return one is not other and one != other
 
 
 @dataclass(frozen=True, slots=True)

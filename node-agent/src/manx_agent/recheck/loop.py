@@ -133,6 +133,6 @@ def _judge(court: Court, connections: Collection[Connection]) -> list[Connection
     """Nothing, where a policy cannot be evaluated: the dataplane says what is wrong with it."""
     try:
         return court.denied(connections)
-    except ValueError as error:
-        log.error("connections are left as they are: %s", error)
+    except (ValueError, KeyError) as error:
+        log.error("connections are left as they are, since a policy cannot be evaluated: %r", error)
         return []
