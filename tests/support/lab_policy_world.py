@@ -105,6 +105,7 @@ class World:
 
     def build(self) -> None:
         """Create everything, in place of what an interrupted run left, and wait until all pods run."""
+        self.clear()
         self.cluster.delete("namespace", *REAL)
         self._stop_outside()
         self.cluster.apply(*(_namespace(name) for name in NAMESPACES))
@@ -193,7 +194,10 @@ class World:
 
     def clear(self) -> None:
         """Delete all policies of the tests, and what belongs to them."""
-        self.cluster.kubectl("delete", ",".join(self._resources()), "-A", "-l", MARK)
+        resources = ",".join(self._resources())
+        # A tier in use may not be deleted, and for a moment those are counted that are deleted just before it.
+        words = ("delete", resources, "-A", "-l", MARK)
+        self.cluster.wait_for("policies and tiers to go", lambda: self.cluster.kubectl(*words) or True, timeout=30)
 
     def _resources(self) -> list[str]:
         """Of the kinds that the cluster has; those of Calico came with Manx."""
@@ -209,7 +213,11 @@ class World:
             for item in self.cluster.kubectl.items(resource, "-A", "-l", MARK):
                 if identity(item) not in wanted:
                     place = ("-n", item["metadata"]["namespace"]) if "namespace" in item["metadata"] else ()
-                    self.cluster.kubectl(*place, "delete", resource, item["metadata"]["name"])
+                    self._remove(*place, resource, item["metadata"]["name"])
+
+    def _remove(self, *words: str) -> None:
+        delete = ("delete", "--ignore-not-found", *words)
+        self.cluster.wait_for(f"{words} to go", lambda: self.cluster.kubectl(*delete) or True, timeout=30)
 
     # --- what is so ---------------------------------------------------------------------------------------------------
 
