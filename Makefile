@@ -3,7 +3,7 @@ IMAGE ?= docker.io/manxnet/manx:v0.1.0
 NAME ?= manx
 NODES ?= 3
 
-.PHONY: help up down dev bare show image test bench conformance policies lock generate
+.PHONY: help up down dev bare show image test bench properties conformance policies lock generate
 
 help: ## what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -31,6 +31,9 @@ test: ## every check and every test
 
 bench: ## measure on a lab of its own, each figure beside its floor (BENCH="--rounds 50")
 	./hack/bench/run $(BENCH)
+
+properties: ## what must hold of policy, on random clusters for as long as one likes (MINUTES=60 SEED=)
+	./hack/properties $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
 conformance: ## an outside suite against a lab (SUITE=e2e, cyclonus or a path; ARGS='...' MINUTES=60 LAB=name)
 	./hack/conformance/run $(if $(SUITE),--suite $(SUITE)) $(if $(ARGS),--args='$(ARGS)') $(if $(MINUTES),--minutes $(MINUTES)) $(if $(LAB),--name $(LAB))

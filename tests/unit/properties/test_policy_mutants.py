@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 
 from policy_mutants import try_mutants
@@ -9,9 +10,7 @@ from policy_mutants import try_mutants
 WANTED = 20
 
 
-def test_rules_with_one_thing_wrong_are_caught() -> None:
+def test_rules_with_one_thing_wrong_are_caught(record_property: Callable[[str, object], None]) -> None:
     count = try_mutants(Random("mutants"), WANTED)
-    print(
-        f"\nmutants: {count['caught']} caught; {count['equivalent']} more mean the same; {count['clusters']} clusters"
-    )
     assert count["caught"] == WANTED
+    record_property("counted", f"mutants: {WANTED} caught; {count['equivalent']} more that mean the same passed over")

@@ -2,40 +2,27 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable
 from random import Random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policy_properties import compiled_rules_mean_the_same, every_change_comes_through, kernels_mean_the_same
-
-PROBES = Counter[str]()
-sources = st.randoms(use_true_random=False)
+from policy_properties import Property, compiled_rules_mean_the_same, every_change_comes_through, kernels_mean_the_same
 
 
-@pytest.fixture(scope="module", autouse=True)
-def said() -> Iterator[None]:
-    """Prints how much was asked."""
-    yield
-    print("".join(f"\n{name}: {count} probes" for name, count in PROBES.items()))
+@pytest.mark.parametrize(
+    ("holds", "cases"),
+    [(compiled_rules_mean_the_same, 150), (kernels_mean_the_same, 100), (every_change_comes_through, 40)],
+)
+def test_what_must_hold(holds: Property, cases: int, record_property: Callable[[str, object], None]) -> None:
+    tried: list[int] = []
 
+    @settings(max_examples=cases)
+    @given(st.randoms(use_true_random=False))
+    def on_any_cluster(random: Random) -> None:
+        tried.append(holds(random))
 
-@settings(max_examples=150, deadline=None)
-@given(sources)
-def test_compiled_rules_mean_the_same(random: Random) -> None:
-    PROBES["compiled rules"] += compiled_rules_mean_the_same(random)
-
-
-@settings(max_examples=100, deadline=None)
-@given(sources)
-def test_kernels_mean_the_same(random: Random) -> None:
-    PROBES["kernels"] += kernels_mean_the_same(random)
-
-
-@settings(max_examples=40, deadline=None)
-@given(sources)
-def test_every_change_comes_through(random: Random) -> None:
-    PROBES["changes"] += every_change_comes_through(random)
+    on_any_cluster()
+    record_property("counted", f"{holds.__name__}: {len(tried)} cases, {sum(tried)} probes")
