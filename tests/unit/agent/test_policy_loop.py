@@ -13,7 +13,8 @@ from manx_agent import policy_loop
 from manx_agent.model import AgentError, Dirty, LocalEndpoint, PolicyOutcome, PolicyView
 from manx_agent.policy_loop import PolicyLoop
 from manx_agent.state.share import Share
-from manx_core.api.v1alpha1 import Applied
+from manx_core.api.core_v1 import ObjectMeta
+from manx_core.api.v1alpha1 import Applied, NodeState, NodeStateSpec, PolicySettings
 
 
 class Recorder:
@@ -140,3 +141,21 @@ async def test_drift_is_counted_and_named(monkeypatch: pytest.MonkeyPatch) -> No
         1,
         "chain manx-from of table filter: rule 2 was removed",
     )
+
+
+async def test_the_kernel_is_compared_as_often_as_the_settings_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(policy_loop, "DRIFT_POLL", 0.02)
+    dataplane, share = Recorder(), Share("n1")
+    spec = NodeStateSpec(epoch=1, policy=PolicySettings(refresh_interval=3600.0))
+    share.set_node_state(NodeState(metadata=ObjectMeta(name="n1"), spec=spec))
+    async with running(dataplane, share) as loop:
+        await loop.done_once.wait()
+        dataplane.drift = ("altered",)
+        await asyncio.sleep(0.2)
+        assert loop.status.drift_count == 0
+        spec = NodeStateSpec(epoch=2, policy=PolicySettings(refresh_interval=0.01))
+        share.set_node_state(NodeState(metadata=ObjectMeta(name="n1"), spec=spec))
+        loop.wake()
+        while not loop.status.drift_count:
+            await asyncio.sleep(0.01)
+    assert dataplane.applies[-1][1].settings

@@ -22,8 +22,8 @@ from manx_agent.render.members import GroupSets
 from manx_agent.render.nets import family_of, networks_of
 from manx_agent.render.rules import DIRECTIONS, Program, render_program
 from manx_agent.render.settle import Policy, Settled
-from manx_agent.render.style import Style
-from manx_agent.render.tiers import class_chains, marking_chains, tiers_of
+from manx_agent.render.style import Direction, Style
+from manx_agent.render.tiers import Tier, class_chains, marking_chains, tiers_of
 from manx_core.api.v1alpha1 import OPEN_CLASS, ClassTier, PolicySettings, PoolSettings
 
 
@@ -115,6 +115,19 @@ class Renderer:
         return _Last(settled.policies, settled.classes, image, tuple(problems))
 
 
+@dataclass(frozen=True, slots=True)
+class _Class:
+    """A class, rendered."""
+
+    tiers: tuple[ClassTier, ...]
+    reached: Mapping[Direction, tuple[Tier, ...]]
+    chains: Mapping[str, Rules]
+
+    @property
+    def isolation(self) -> Isolation:
+        return Isolation(bool(self.reached["ingress"]), bool(self.reached["egress"]))
+
+
 class _FamilyRenderer:
     """The rules of one family, remembered as long as the frame is the same."""
 
@@ -123,7 +136,7 @@ class _FamilyRenderer:
         self._fixed = fixed_chains(family, frame.style, family in frame.nat)
         self._marking = marking_chains(frame.style)
         self._known: dict[str, tuple[Policy, Program]] = {}
-        self._classes: dict[str, tuple[tuple[ClassTier, ...], Isolation, dict[str, Rules]]] = {}
+        self._classes: dict[str, _Class] = {}
         self._dispatch: tuple[object, dict[str, Rules]] = (None, {})
         self.programs: dict[str, Program] = {}
 
@@ -135,8 +148,8 @@ class _FamilyRenderer:
         before, self._classes = self._classes, {}
         for name, tiers in settled.classes.items():
             self._classes[name] = self._render_class(name, tiers, before.get(name), changed)
-            chains.update(self._classes[name][2])
-        isolations = {name: isolation for name, (_, isolation, _) in self._classes.items()}
+            chains.update(self._classes[name].chains)
+        isolations = {name: one.isolation for name, one in self._classes.items()}
         chains.update(self._render_dispatch({OPEN_CLASS: Isolation(), **isolations}))
         chains.update(self._marks())
         table = self._family.table("filter")
@@ -158,21 +171,19 @@ class _FamilyRenderer:
         return changed
 
     def _render_class(
-        self,
-        name: str,
-        tiers: tuple[ClassTier, ...],
-        before: tuple[tuple[ClassTier, ...], Isolation, dict[str, Rules]] | None,
-        changed: set[str],
-    ) -> tuple[tuple[ClassTier, ...], Isolation, dict[str, Rules]]:
-        if before and before[0] == tiers and all(changed.isdisjoint(tier.policies) for tier in tiers):
+        self, name: str, tiers: tuple[ClassTier, ...], before: _Class | None, changed: set[str]
+    ) -> _Class:
+        if before and before.tiers == tiers and all(changed.isdisjoint(tier.policies) for tier in tiers):
             return before
         reached = {way: tiers_of(tiers, self.programs, way, self._style) for way in DIRECTIONS}
+        if before and before.reached == reached:
+            return _Class(tiers, reached, before.chains)
         chains: dict[str, Rules] = {}
         for way, own in reached.items():
             chains.update(class_chains(name, own, way, self._family, self._style))
         if before:
-            chains = {chain: _as_before(rules, before[2].get(chain)) for chain, rules in chains.items()}
-        return tiers, Isolation(bool(reached["ingress"]), bool(reached["egress"])), chains
+            chains = {chain: _as_before(rules, before.chains.get(chain)) for chain, rules in chains.items()}
+        return _Class(tiers, reached, chains)
 
     def _render_dispatch(self, classes: Mapping[str, Isolation]) -> dict[str, Rules]:
         if self._dispatch[0] != classes:
