@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -72,6 +73,27 @@ def test_kernels_without_the_filter_get_the_tool(tracked: Netns, monkeypatch: py
     flush(tracked, BACKEND)
     assert len(connections(tracked)) == 1
     flush(tracked, BACKEND)
+
+
+def test_the_tool_is_asked_for_ipv6_too(node: Netns, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(address: str) -> None:
+        raise NetlinkError("Invalid argument", 22)
+
+    monkeypatch.setattr(netlink_conntrack, "deletions", refuse)
+    with Netns() as client:
+        addressed_veth(node, client, ("to-client", "eth0"), ("10.99.0.254/24", f"{CLIENT}/24"))
+        for place, number in ((node, 1), (client, 2)):
+            place.ip("address", "add", f"fd00:99::{number}/64", "dev", "to-client" if number == 1 else "eth0", "nodad")
+        node.run("ip6tables", "-A", "INPUT", "-m", "conntrack", "--ctstate", "INVALID", "-j", "DROP")
+        client.run("ping", "-c", "1", "-W", "2", "fd00:99::1")
+        assert "fd00:99::2" in node.run("conntrack", "-L", "-f", "ipv6")
+        flush(node, "fd00:99::2")
+        assert "fd00:99::2" not in node.run("conntrack", "-L", "-f", "ipv6")
+
+
+def test_a_kernel_without_ipv6_is_known_by_its_parameters(tmp_path: Path) -> None:
+    assert Netlink(proc_sys_net=tmp_path).families == {4}
+    assert Netlink().families == {4, 6}
 
 
 def test_errors_carry_the_kernels_words(node: Netns) -> None:
