@@ -57,7 +57,7 @@ class InForce:
 
     def __init__(
         self,
-        nodes_of: Callable[[str], Collection[str]],
+        nodes_of: Callable[[str], frozenset[str]],
         reports: Mapping[tuple[str, str], NodeReport],
         clock: Callable[[], float],
         grace: float = 60.0,
@@ -71,6 +71,8 @@ class InForce:
         self._needs: dict[str, dict[str, dict[str, Need]]] = {}
         self._waiting: dict[str, set[str]] = {}
         self._dirty: set[str] = set()
+        self._known: dict[str, str] = {}
+        """Span label → node, of nodes that some policy concerns."""
 
     # --- what is heard ------------------------------------------------------------------------------------------------
 
@@ -78,9 +80,9 @@ class InForce:
         """A program as it is found when the term begins, and what the policy's status says of it."""
         name, meta = program.metadata.name, program.metadata
         self._programs[name] = program
-        self._dirty.add(name)
         same = said.program_generation == meta.generation
         self._versions[name] = (meta.generation, said.program_version if same else meta.resource_version)
+        self.touch([name])
         nodes = self._nodes_of(name)
         if same and said.in_force == said.concerned == len(nodes):
             return
@@ -91,7 +93,7 @@ class InForce:
     def program(self, name: str, new: PolicyProgram | None) -> None:
         """A program was made, changed or deleted."""
         old = self._programs.get(name)
-        self._dirty.add(name)
+        self.touch([name])
         if new is None:
             self._forget(name)
             return
@@ -108,11 +110,11 @@ class InForce:
         if new is None:
             return
         before = _programs(old) if old is not None else frozenset()
-        grown = old is None or not new.metadata.labels.keys() <= old.metadata.labels.keys()
-        for name in _programs(new) if grown else _programs(new) - before:
-            for node in self._nodes_of(name):
-                if _spans(new, node) and (name not in before or old is None or not _spans(old, node)):
-                    self._need(name, node, new.metadata.name, new)
+        reached = self._spanned(new)
+        added = reached if old is None else {node for node in reached if not _spans(old, node)}
+        for name in _programs(new) if added else _programs(new) - before:
+            for node in self._nodes_of(name) & (added if name in before else reached):
+                self._need(name, node, new.metadata.name, new)
 
     def report(self, node: str) -> None:
         """A node's report is another."""
@@ -121,7 +123,9 @@ class InForce:
 
     def touch(self, programs: Iterable[str]) -> None:
         """The nodes that these concern may be others."""
-        self._dirty.update(programs)
+        for name in programs:
+            self._dirty.add(name)
+            self._known.update((label_of(node), node) for node in self._nodes_of(name))
 
     # --- what comes of it ---------------------------------------------------------------------------------------------
 
@@ -156,6 +160,13 @@ class InForce:
                     self._look(name, node)
 
     # --- needs --------------------------------------------------------------------------------------------------------
+
+    def _spanned(self, told: PolicyClass) -> set[str]:
+        """The nodes that the object's labels are of."""
+        labels = told.metadata.labels
+        if EVERYWHERE in labels:
+            return set(self._known.values())
+        return {self._known[label] for label in labels if label in self._known}
 
     def _has(self, name: str, program: PolicyProgram, node: str) -> bool:
         needs_more = node in self._needs.get(name, ())
