@@ -32,9 +32,8 @@ class Node:
         await self.look()
 
     async def look(self) -> None:
-        self.reservations.notify()
-        for _ in range(20):
-            await asyncio.sleep(0.002)
+        """What the task does on news, here and now."""
+        await self.reservations._look()
 
     def blocks(self, cidr: str = "10.0.0.0/29", forgotten: int = 0) -> None:
         self.ipam.set_blocks({NAME: block(cidr, forgotten=forgotten)})
@@ -53,15 +52,11 @@ class Node:
 
 
 @pytest.fixture
-async def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Node]:
-    monkeypatch.setattr(reservations, "POLL", 0.005)
+async def node(tmp_path: Path) -> AsyncIterator[Node]:
     made = Node(tmp_path / "addresses")
     await made.ipam.open()
     made.blocks()
-    task = asyncio.create_task(made.reservations.run())
     yield made
-    task.cancel()
-    await asyncio.wait({task})
     await made.ipam.close()
 
 
@@ -129,13 +124,9 @@ async def test_no_block_at_first(tmp_path: Path, node: Node) -> None:
 async def test_a_restarted_agent_keeps_whose_pods_are_still_listed(tmp_path: Path, node: Node) -> None:
     await node.lists("a", "b")
     before = node.reserved
-    again = Reservations(node.ipam, lambda: node.state)
-    node.state = NodeStateSpec(epoch=1, endpoints=(Endpoint(namespace="default", name="b", uid="b"),))
-    again.notify()
-    task = asyncio.create_task(again.run())
-    await node.look()
+    node.reservations = Reservations(node.ipam, lambda: node.state)
+    await node.lists("b")
     assert node.reserved == {"b": before["b"]}
-    task.cancel()
 
 
 async def test_another_family_is_added_to_what_is_reserved(node: Node) -> None:
@@ -151,6 +142,8 @@ async def test_a_waiting_sandbox_gets_what_a_pod_that_does_not_come_has(
     node.blocks("10.0.0.0/32")
     await node.lists("stuck")
     waiting = asyncio.create_task(node.attach("c", "other"))
+    while not node.ipam.waiting:
+        await asyncio.sleep(0)
     await node.lists("stuck", "other")
     assert set(node.reserved) == {"stuck"}, "not before some time has passed"
     monkeypatch.setattr(reservations, "PATIENCE", 0.0)
@@ -160,3 +153,20 @@ async def test_a_waiting_sandbox_gets_what_a_pod_that_does_not_come_has(
     assert await waiting == "10.0.0.0"
     await node.look()
     assert node.reserved == {}
+
+
+async def test_the_task_looks_on_news_and_while_a_sandbox_waits(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reservations, "POLL", 0.005)
+    monkeypatch.setattr(reservations, "PATIENCE", 0.0)
+    node.blocks("10.0.0.0/32")
+    task = asyncio.create_task(node.reservations.run())
+    node.state = NodeStateSpec(epoch=1, endpoints=(Endpoint(namespace="default", name="a", uid="a"),))
+    node.reservations.notify()
+    while not node.reserved:
+        await asyncio.sleep(0.001)
+    waiting = asyncio.create_task(node.attach("c", "other"))
+    while node.reserved:
+        await asyncio.sleep(0.001)
+    node.blocks("10.0.0.0/32", forgotten=1)
+    assert await waiting == "10.0.0.0"
+    task.cancel()
