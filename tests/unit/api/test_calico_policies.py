@@ -302,6 +302,7 @@ def test_annotations_and_a_nodes_own_object() -> None:
         (felix(iptablesFilterDenyAction="Accept"), "must be one of Drop, Reject"),
         (felix(iptablesMarkMask=0), "spec.iptablesMarkMask"),
         (felix(iptablesMarkMask=2**32), "spec.iptablesMarkMask"),
+        (felix(iptablesMarkMask=2**16), "spec.iptablesMarkMask: 0x10000 is not allowed; must have two bits"),
         (felix(logPrefix='a"b'), "spec.logPrefix"),
         (felix(logPrefix="a\nb"), "spec.logPrefix"),
         (felix(iptablesRefreshInterval="90"), "spec.iptablesRefreshInterval: '90' is not allowed; must be a duration"),

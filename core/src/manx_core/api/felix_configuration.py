@@ -38,6 +38,7 @@ ESTABLISHED = "manx.dev/established-connections"
 LOG_PREFIX_LENGTH = 27
 """iptables takes 29 characters, and ": " is put behind."""
 MARK_BITS = 0xFFFFFFFF
+MARK_BITS_NEEDED = 2
 
 
 def _word(*allowed: str) -> Any:
@@ -131,8 +132,8 @@ class FelixConfigurationSpec(ApiModel):
     iptables_filter_deny_action: Annotated[Literal["Drop", "Reject"] | None, *_word("Drop", "Reject")] = None
     """What becomes of a denied packet. What is not decided yet is always dropped. Default: Drop."""
     iptables_mark_mask: Annotated[StrictInt, Field(ge=1, le=MARK_BITS)] | None = None
-    """The bits of packets' marks that Manx may use, as a number; it uses the lowest. Default: 4294901760
-    (0xffff0000)."""
+    """The bits of packets' marks that Manx may use, as a number with two bits at least; it uses the lowest two.
+    Default: 4294901760 (0xffff0000)."""
     log_prefix: LogPrefix | None = None
     """What the kernel's log lines of rules with action Log begin with; 27 characters at most count. Default:
     calico-packet."""
@@ -213,6 +214,9 @@ def check(found: FelixConfiguration) -> tuple[Problem, ...]:
     if name != DEFAULT_NAME and not (name.startswith(NODE_PREFIX) and name != NODE_PREFIX):
         allowed = f'must be "{DEFAULT_NAME}", or "{NODE_PREFIX}" and a node\'s name'
         problems.append(Problem("metadata.name", f"{name!r} means nothing; {allowed}"))
+    mask = found.spec.iptables_mark_mask
+    if mask is not None and mask.bit_count() < MARK_BITS_NEEDED:
+        problems.append(Problem("spec.iptablesMarkMask", f"{mask:#x} is not allowed; must have two bits at least"))
     for annotation, allowed_values in ((LOG_DENIED, ("true", "false")), (ESTABLISHED, ("Keep", "Recheck"))):
         value = found.metadata.annotations.get(annotation)
         if value is not None and value not in allowed_values:
