@@ -47,8 +47,10 @@ def compiled_rules_mean_the_same(random: Random) -> int:
 def kernels_mean_the_same(random: Random) -> int:
     """From users' objects to the rules of each node's kernel and back: a packet passes all kernels on its way exactly
     where the reference allows it at both ends."""
-    cluster = Drawer(random).cluster()
-    return _ask(cluster, Chain(cluster, kernels_of(cluster, fed(cluster))), questions(cluster, random, 60))
+    drawer = Drawer(random)
+    cluster, settings = drawer.cluster(), drawer.settings()
+    chain = Chain(cluster, kernels_of(cluster, fed(cluster), settings))
+    return _ask(cluster, chain, questions(cluster, random, 60), settings)
 
 
 def every_change_comes_through(random: Random) -> int:

@@ -31,6 +31,7 @@ from manx_core.api.core_v1 import (
 from manx_core.api.core_v1 import NetworkPolicy as KubernetesPolicy
 from manx_core.api.network_set import GlobalNetworkSet, NetworkSet
 from manx_core.api.tier import Tier
+from manx_core.api.v1alpha1 import PolicySettings
 from manx_core.policy.cluster import Cluster, PodKey, is_endpoint
 from policy_objects import endpoint_slice, gnp, network_set, np, pod, service_account, tier
 
@@ -43,6 +44,7 @@ ACCOUNTS = ("site", "store")
 TIERS = ("first", "second", "third")
 SERVICES = tuple((ns, name) for ns in NAMESPACES for name in ("s", "t"))
 KEYS, VALUES = ("app", "part"), ("x", "y", "xy")
+ADDED = ("projectcalico.org/namespace", "projectcalico.org/serviceaccount", "projectcalico.org/orchestrator")
 PORT_NAMES = ("http", "dns")
 NUMBERS = (53, 80, 81, 8080)
 WITH_PORTS = ("TCP", "UDP", "SCTP")
@@ -173,7 +175,7 @@ class Drawer:
 
     def selector(self, depth: int = 0) -> str:
         """Calico's grammar, two operators deep at most."""
-        key, value = self.one((*KEYS, *KEYS, "projectcalico.org/namespace")), self.one((*VALUES, *NAMESPACES))
+        key, value = self.one((*KEYS, *KEYS, *ADDED)), self.one((*VALUES, *NAMESPACES, *ACCOUNTS, "k8s"))
         kind = self.random.randrange(14 if depth < 2 else 9)
         if kind == 9:
             return f"!({self.selector(depth + 1)})"
@@ -192,7 +194,7 @@ class Drawer:
         )[kind]
 
     def _namespaces(self) -> str:
-        return self.one(("all()", "global()", "projectcalico.org/name == 'east'", self.selector(1)))
+        return self.one(("all()", "global()", "projectcalico.org/name == 'east'", "!(all())", self.selector(1)))
 
     def _accounts(self) -> dict[str, Any]:
         found: dict[str, Any] = {"names": self.some(ACCOUNTS, 1, 2)} if self.sometimes() else {}
@@ -200,14 +202,17 @@ class Drawer:
             found["selector"] = self.one(("projectcalico.org/name == 'site'", self.selector(1)))
         return found
 
-    def _end(self, nets: Sequence[str], ports: bool, services: bool) -> dict[str, Any]:
+    def _end(self, nets: Sequence[str], ports: bool, services: bool, source: bool) -> dict[str, Any]:
         """What a rule asks of one end: most often nothing, or little."""
         found: dict[str, Any] = {}
         if self.random.randrange(2):
             return found
         if services and self.rarely():
             service = self.one(SERVICES)
-            return {"services": {"namespace": service[0], "name": service[1]}}
+            found["services"] = {"namespace": service[0], "name": service[1]}
+            if source and ports and self.sometimes():
+                found["ports"] = self._ports()
+            return found
         if self.sometimes():
             found["selector"] = self.selector()
         if self.rarely():
@@ -228,7 +233,9 @@ class Drawer:
 
     def _ports(self) -> list[int | str]:
         choices: tuple[int | str, ...] = (*NUMBERS, "60:90", "40000:50000", *PORT_NAMES)
-        return self.some(choices, 1, 3)
+        found = self.some(choices, 1, 3)
+        # More than one multiport match has room for.
+        return [*found, *range(100, 100 + self.random.randint(12, 40), 2)] if self.random.randrange(8) == 0 else found
 
     def rule(self, direction: str) -> dict[str, Any]:
         found: dict[str, Any] = {"action": self.one(("Allow", "Allow", "Allow", "Deny", "Deny", "Pass", "Log"))}
@@ -237,14 +244,28 @@ class Drawer:
             found["ipVersion"] = version
         protocol = self._protocol(found, version)
         nets = {4: NETS4, 6: NETS6}[version or self.one((4, 6))]
-        ports = protocol in ("TCP", "UDP", "SCTP", 6)
-        found["source"] = self._end(nets, ports, direction == "ingress")
-        found["destination"] = self._end(nets, ports, direction == "egress")
+        ports = protocol in ("TCP", "UDP", "SCTP", 6, 17, 132)
+        found["source"] = self._end(nets, ports, direction == "ingress", source=True)
+        found["destination"] = self._end(nets, ports, direction == "egress", source=False)
         return found
 
     def _protocol(self, found: dict[str, Any], version: int | None) -> str | int | None:
         families = {"ICMP": 4, 1: 4, "ICMPv6": 6, 58: 6}
-        choices: tuple[str | int, ...] = ("TCP", "TCP", "TCP", "UDP", "SCTP", "UDPLite", 6, 89, "ICMP", "ICMPv6", 1)
+        choices: tuple[str | int, ...] = (
+            "TCP",
+            "TCP",
+            "TCP",
+            "UDP",
+            "SCTP",
+            "UDPLite",
+            6,
+            17,
+            132,
+            89,
+            "ICMP",
+            "ICMPv6",
+            1,
+        )
         allowed = [one for one in choices if version is None or families.get(one, version) == version]
         protocol = self.one(allowed) if self.sometimes() else None
         if protocol is not None:
@@ -260,7 +281,7 @@ class Drawer:
         spec: dict[str, Any] = {}
         for name, value in (
             ("tier", self.one((*TIERS, "default"))),
-            ("order", self.one((0, 10, 10.5, 999, 1000, 1001))),
+            ("order", self.one((-1, 0, 10, 10.5, 999, 1000, 1001))),
             ("selector", self.selector()),
             ("types", self.one((["Ingress"], ["Egress"], ["Ingress", "Egress"]))),
         ):
@@ -287,6 +308,19 @@ class Drawer:
         if self.random.randrange(15) == 0:
             spec |= {"doNotTrack": True, "applyOnForward": True}
         return gnp(name, uid=uid, **spec)
+
+    # --- settings -----------------------------------------------------------------------------------------------------
+
+    def settings(self) -> PolicySettings:
+        """What leaves the meaning of policies alone."""
+        return PolicySettings(
+            chain_insert_mode=self.one(("Insert", "Append")),
+            deny_action=self.one(("Drop", "Reject")),
+            allow_action=self.one(("Accept", "Return")),
+            default_endpoint_to_host_action=self.one(("Accept", "Return")),
+            mark_mask=self.one((0xFFFF0000, 0x00C0)),
+            log_denied=self.sometimes(),
+        )
 
     # --- all together -------------------------------------------------------------------------------------------------
 
@@ -337,7 +371,7 @@ class Packet(NamedTuple):
 
 
 PACKETS = (
-    *(Packet(protocol, port, 45000) for protocol in ("TCP", "UDP") for port in (*NUMBERS, 60, 90, 91, 443)),
+    *(Packet(protocol, port, 45000) for protocol in ("TCP", "UDP") for port in (*NUMBERS, 60, 90, 91, 120, 443)),
     *(Packet("TCP", port, source) for port in (80, 443) for source in (80, 53, 39999, 65)),
     *(Packet("SCTP", port, 45000) for port in (80, 8080, 443)),
     Packet("UDPLite"),

@@ -105,6 +105,11 @@ def check(cluster: Cluster, subject: tuple[str, str], direction: Direction, allo
         ({"namespaceSelector": "global()"}, {F, LOST_A}, {F, LOST_A}),
         ({"namespaceSelector": "global()", "selector": "kind == 'partner'"}, {F, LOST_A}, {F, LOST_A}),
         ({"namespaceSelector": "has(team)", "selector": "app == 'front'"}, {A, B}, {A, B}),
+        # What a namespaceSelector reads are the namespace's labels, whatever their keys.
+        ({"namespaceSelector": "has(projectcalico.org/namespace)"}, set(), set()),
+        ({"namespaceSelector": "!has(projectcalico.org/namespace)"}, {A, B, C, E, F, LOST_A}, {A, B, C, E, F, LOST_A}),
+        ({"namespaceSelector": "!(all())"}, {F, LOST_A}, {F, LOST_A}),
+        ({"namespaceSelector": "all() && has(env)"}, {B, E}, {B, E}),
         # The namespace of the lost pod is not known: nothing about its labels holds. Global things have none.
         ({"namespaceSelector": "!has(env)", "selector": "app == 'front'"}, {A}, {A}),
         ({"namespaceSelector": "team != 'a'", "selector": "kind == 'partner'"}, {E, F, LOST_A}, {E, F, LOST_A}),

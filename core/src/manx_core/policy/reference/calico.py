@@ -185,8 +185,12 @@ def _in_namespaces(selector: str, item: Item) -> bool:
         # Manx: what is in a namespace that is not known is in none that is asked for by labels, present or absent.
         return False
     # Beside other conditions, too, all() is what is in a namespace: it is replaced as text (GetEntityRuleSelector).
-    place = {"projectcalico.org/namespace": item.namespace} if item.namespace else {}
-    return _selects(selector.replace("all()", "has(projectcalico.org/namespace)"), {**item.namespace_labels, **place})
+    place = {_SOMEWHERE: ""} if item.namespace else {}
+    return _selects(selector.replace("all()", f"has({_SOMEWHERE})"), {**item.namespace_labels, **place})
+
+
+_SOMEWHERE = "some//namespace"
+"""A key that no label can have."""
 
 
 def _selects(selector: str, labels: Mapping[str, str]) -> bool:
