@@ -24,11 +24,9 @@ from manx_core.api.v1alpha1 import (
     PolicyClass,
     PolicyClassSpec,
     PolicyProgram,
-    PoolSettings,
 )
 from manx_operator.model import Changes, DesiredObject, Key, PolicyModel
-
-POOLS = (PoolSettings(name="four", cidr="10.0.0.0/16"), PoolSettings(name="six", cidr="fd00::/64"))
+from policy_chain import POOLS
 
 
 class Agent:

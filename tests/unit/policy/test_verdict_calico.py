@@ -301,6 +301,9 @@ FIRST, LAST = tier("first", 10), tier("last", 2_000_000)
             False,
             "no rule decides it of Kubernetes NetworkPolicy web/k, GlobalNetworkPolicy a, and tier default denies",
         ),
+        # Of one order and name: by namespace, then by kind.
+        ([policy("web", "p", rules=(ingress(),)), np("web", "p", order=1000, ingress=[DENY])], [], True, "Kubernetes"),
+        ([np("web", "p", order=1, ingress=[DENY]), gnp("p", order=1, ingress=[ALLOW])], [], True, "GlobalNetwork"),
         # Tiers: by order, those without last; then by name.
         ([gnp("p", tier="first", ingress=[DENY]), gnp("q", ingress=[ALLOW])], [FIRST], False, "GlobalNetworkPolicy p"),
         ([gnp("p", tier="last", ingress=[DENY]), gnp("q", ingress=[ALLOW])], [LAST], True, "GlobalNetworkPolicy q"),
@@ -406,3 +409,18 @@ def test_labels_that_calico_adds_cannot_be_forged() -> None:
         rule = {"action": "Allow", "source": {"selector": f"app == 'forged' && {selector}"}}
         cluster = with_policies(base, gnp("p", selector="app == 'db'", ingress=[rule]))
         assert not Asked.read(B).verdict(cluster, DB, "Ingress").allowed
+
+
+@pytest.mark.parametrize(
+    ("spec", "allowed"),
+    [
+        ({"namespaceSelector": "team == 'a'"}, False),
+        ({"namespaceSelector": "!has(team)", "selector": "app == 'db'"}, False),
+        ({"namespaceSelector": "all()", "selector": "app == 'db'"}, True),
+        ({"namespaceSelector": "team == 'a'", "doNotTrack": True, "applyOnForward": True}, True),
+        ({"selector": "projectcalico.org/namespace == 'web'"}, True),
+    ],
+)
+def test_a_pod_whose_namespace_is_not_known(spec: dict[str, Any], allowed: bool) -> None:
+    """Manx: closed, where a policy asks for namespaces by their labels and so nobody can tell what applies to it."""
+    assert Asked.read(A).verdict(with_policies(CLUSTER, gnp("p", **spec)), LOST, "Ingress").allowed == allowed
