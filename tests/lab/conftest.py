@@ -14,6 +14,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "hack"))
 
 from lab.cluster import Cluster
+from lab_policy_objects import MARK, PREFIX
 from lab_policy_world import World
 
 
@@ -45,3 +46,21 @@ def policy_world(cluster: Cluster) -> Iterator[World]:
     finally:
         world.tear_down()
         print(f"\npolicy: {world.prober.sent} probes in {world.rounds} rounds")
+
+
+@pytest.fixture(scope="module")
+def wide_world(policy_world: World) -> Iterator[World]:
+    """The world with what only Calico's rules tell apart, and a service for those that name one."""
+    world = policy_world
+    metadata = {"name": "lab-service", "namespace": f"{PREFIX}y", "labels": {MARK: "yes"}}
+    spec = {
+        "selector": {"pod": "b"},
+        "ports": [{"port": 8000, "targetPort": "web"}],
+        "ipFamilyPolicy": "RequireDualStack",
+    }
+    world.cluster.apply({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec})
+    world.wide = True
+    yield world
+    world.wide = False
+    world.clear()
+    world.cluster.kubectl("-n", f"{PREFIX}y", "delete", "service", "lab-service")

@@ -8,13 +8,10 @@ A share of all connections is tried after each change, and those that the tables
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-
 import pytest
 
 from lab_policy_batches import Batch, batches
 from lab_policy_cases import Case
-from lab_policy_objects import MARK, PREFIX
 from lab_policy_order_cases import ORDER_CASES
 from lab_policy_random_all import objects_of
 from lab_policy_rows import ROWS
@@ -24,41 +21,23 @@ SHARE = float(os.environ.get("MANX_POLICY_SHARE", "0.25"))
 FIRST, _, LAST = os.environ.get("MANX_POLICY_SEEDS", "0:12").partition(":")
 
 
-@pytest.fixture(scope="module")
-def wide(policy_world: World) -> Iterator[World]:
-    """The world with what only Calico's rules tell apart, and a service for those that name one."""
-    world = policy_world
-    metadata = {"name": "lab-service", "namespace": f"{PREFIX}y", "labels": {MARK: "yes"}}
-    spec = {
-        "selector": {"pod": "b"},
-        "ports": [{"port": 8000, "targetPort": "web"}],
-        "ipFamilyPolicy": "RequireDualStack",
-    }
-    world.cluster.apply({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec})
-    world.wide = True
-    yield world
-    world.wide = False
-    world.clear()
-    world.cluster.kubectl("-n", f"{PREFIX}y", "delete", "service", "lab-service")
-
-
 @pytest.mark.parametrize("batch", batches(ROWS), ids=str)
-def test_packets_agree_on_every_field_of_a_rule(wide: World, batch: Batch) -> None:
+def test_packets_agree_on_every_field_of_a_rule(wide_world: World, batch: Batch) -> None:
     """Nine rows at a time, one batch after the other without a clean slate between."""
     claims = batch.claims()
-    wide.replace(batch.policies())
-    table = wide.table()
-    wide.hold(table, claims)
-    wide.agree(wide.sample(table, SHARE, *claims))
+    wide_world.replace(batch.policies())
+    table = wide_world.table()
+    wide_world.hold(table, claims)
+    wide_world.agree(wide_world.sample(table, SHARE, *claims))
 
 
 @pytest.mark.parametrize("case", ORDER_CASES, ids=lambda case: case.name)
-def test_packets_agree_on_whom_and_in_which_order(wide: World, case: Case) -> None:
-    wide.replace(case.policies)
-    wide.settle(case.allows, case.denies, families=case.families, share=SHARE)
+def test_packets_agree_on_whom_and_in_which_order(wide_world: World, case: Case) -> None:
+    wide_world.replace(case.policies)
+    wide_world.settle(case.allows, case.denies, families=case.families, share=SHARE)
 
 
 @pytest.mark.parametrize("seed", range(int(FIRST), int(LAST)))
-def test_packets_agree_on_clusters_of_chance(wide: World, seed: int) -> None:
-    wide.replace(objects_of(seed))
-    wide.settle(share=SHARE)
+def test_packets_agree_on_clusters_of_chance(wide_world: World, seed: int) -> None:
+    wide_world.replace(objects_of(seed))
+    wide_world.settle(share=SHARE)

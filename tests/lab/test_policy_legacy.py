@@ -3,13 +3,21 @@ nf_tables. Manx is not told: it detects the change, moves, and moves back."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 
+from lab_policy_batches import Batch, batches
 from lab_policy_cases import SHORT, Case
 from lab_policy_legacy import saved, switch
+from lab_policy_order_cases import TIERS
+from lab_policy_rows import ROWS
 from lab_policy_world import World
+
+SHARE = float(os.environ.get("MANX_POLICY_SHARE", "0.2"))
+CALICO = batches(ROWS) if SHARE == 1 else batches(ROWS)[::6]
+"""Each pair of field, back end and family is tried by `make policies`; what is left here has some of every kind."""
 
 
 @pytest.fixture(scope="module")
@@ -38,3 +46,24 @@ def test_packets_agree_with_the_api_on_the_legacy_back_end(policy_world: World, 
     policy_world.settle(case.allows, case.denies, families=case.families)
     assert ":manx-" in saved(policy_world.cluster, legacy_node, "legacy")
     assert ":manx-" not in saved(policy_world.cluster, legacy_node, "nft")
+
+
+@pytest.mark.parametrize("batch", CALICO, ids=str)
+def test_packets_agree_with_calicos_fields_on_the_legacy_back_end(
+    wide_world: World, legacy_node: str, batch: Batch
+) -> None:
+    claims = batch.claims()
+    wide_world.replace(batch.policies())
+    table = wide_world.table()
+    wide_world.hold(table, claims)
+    wide_world.agree(wide_world.sample(table, SHARE, *claims))
+    assert ":manx-" in saved(wide_world.cluster, legacy_node, "legacy")
+
+
+@pytest.mark.parametrize("case", TIERS, ids=lambda case: case.name)
+def test_packets_agree_with_calicos_tiers_on_the_legacy_back_end(
+    wide_world: World, legacy_node: str, case: Case
+) -> None:
+    wide_world.replace(case.policies)
+    wide_world.settle(case.allows, case.denies, families=case.families, share=SHARE)
+    assert ":manx-" not in saved(wide_world.cluster, legacy_node, "nft")
