@@ -319,13 +319,14 @@ def _in_force(standing: Standing | None, valid: Said | None) -> Said:
         return Said(IN_FORCE, "False", "NotWritten", "no node was told of it yet")
     if not standing.concerned:
         return Said(IN_FORCE, "True", "NothingSelected", "it selects no pod on any node")
-    of = f"{standing.concerned} {'node' if standing.concerned == 1 else 'nodes'} concerned"
+    everywhere = f"all {standing.concerned} nodes" if standing.concerned > 1 else "the one node"
     if standing.lagging:
-        waiting = f"in force on {standing.concerned - len(standing.lagging)} of {of}; not yet on: "
-        return Said(IN_FORCE, "False", "Waiting", waiting + some(standing.lagging, shown=5))
+        there = f"in force on {standing.concerned - len(standing.lagging)} of {standing.concerned} concerned"
+        return Said(IN_FORCE, "False", "Waiting", f"{there}; not yet on: {some(standing.lagging, shown=5)}")
     if last_valid:
-        return Said(IN_FORCE, "False", "Invalid", "the version last valid, or else the denial of all, is on all " + of)
-    return Said(IN_FORCE, "True", "InForce", "on all " + of)
+        what = "the version last valid, or else the denial of all, is on"
+        return Said(IN_FORCE, "False", "Invalid", f"{what} {everywhere} concerned")
+    return Said(IN_FORCE, "True", "InForce", f"on {everywhere} concerned")
 
 
 def _remarks(found: Iterable[str]) -> Said:

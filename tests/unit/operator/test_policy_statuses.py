@@ -77,7 +77,7 @@ async def test_a_calico_policy_says_on_how_many_nodes_it_is_in_force() -> None:
         async with leading(world, settings=SETTINGS) as leader:
             await eventually(lambda: condition(world, CALICO_NETWORK_POLICIES, "p", "InForce")[1] == "Waiting")
             said = condition(world, CALICO_NETWORK_POLICIES, "p", "InForce")
-            assert said == ("False", "Waiting", "in force on 0 of 2 nodes concerned; not yet on: n1; n2")
+            assert said == ("False", "Waiting", "in force on 0 of 2 concerned; not yet on: n1; n2")
             assert condition(world, CALICO_NETWORK_POLICIES, "p", "Valid")[0] == "True"
             await settled(world, leader)
             applied(world, "n1")

@@ -108,7 +108,7 @@ def remarks_of(policy: NetworkPolicy | GlobalNetworkPolicy) -> Iterator[str]:
             yield f"spec.{direction} only logs, and allows nothing"
         yield from _dead(f"spec.{direction}", rules)
     value = annotations.get(calico_policy.LOG_DENIED)
-    if value is not None and value not in ("true", "false"):
+    if value is not None and value.strip().lower() not in ("true", "false"):
         yield f"metadata.annotations[{calico_policy.LOG_DENIED}] {value!r} has no effect; must be true or false"
 
 
