@@ -8,6 +8,7 @@ A share of all connections is tried after each change, and those that the tables
 from __future__ import annotations
 
 import os
+
 import pytest
 
 from lab_policy_batches import Batch, batches
@@ -18,7 +19,7 @@ from lab_policy_rows import ROWS
 from lab_policy_world import World
 
 SHARE = float(os.environ.get("MANX_POLICY_SHARE", "0.25"))
-FIRST, _, LAST = os.environ.get("MANX_POLICY_SEEDS", "0:12").partition(":")
+FIRST, _, LAST = os.environ.get("MANX_POLICY_SEEDS", "0:8").partition(":")
 
 
 @pytest.mark.parametrize("batch", batches(ROWS), ids=str)

@@ -3,6 +3,7 @@ all nodes, the nodes and a host outside, over TCP, UDP and SCTP."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +11,9 @@ import pytest
 from lab_policy_cases import CASES, DENY_BOTH, Case
 from lab_policy_random import policies_of
 from lab_policy_world import World
+
+SHARE = float(os.environ.get("MANX_POLICY_SHARE", "0.5"))
+"""Of all connections, tried after each change."""
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +40,7 @@ def test_the_probes_tell_what_is_not_so(policy_world: World) -> None:
 def test_packets_agree_with_the_api(policy_world: World, case: Case) -> None:
     if case.policies:
         policy_world.apply(case.policies)
-    policy_world.settle(case.allows, case.denies, families=case.families)
+    policy_world.settle(case.allows, case.denies, families=case.families, share=SHARE)
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -194,10 +194,7 @@ class World:
 
     def clear(self) -> None:
         """Delete all policies of the tests, and what belongs to them."""
-        resources = ",".join(self._resources())
-        # A tier in use may not be deleted, and for a moment those are counted that are deleted just before it.
-        words = ("delete", resources, "-A", "-l", MARK)
-        self.cluster.wait_for("policies and tiers to go", lambda: self.cluster.kubectl(*words) or True, timeout=30)
+        self._remove(",".join(self._resources()), "-A", "-l", MARK)
 
     def _resources(self) -> list[str]:
         """Of the kinds that the cluster has; those of Calico came with Manx."""
@@ -209,15 +206,16 @@ class World:
         """Exactly these, changing what is there as a user would: deletions last."""
         wanted = {identity(document(key, self._addressed(spec))) for key, spec in policies.items()}
         self.apply(policies)
-        for resource in self._resources():
-            for item in self.cluster.kubectl.items(resource, "-A", "-l", MARK):
-                if identity(item) not in wanted:
-                    place = ("-n", item["metadata"]["namespace"]) if "namespace" in item["metadata"] else ()
-                    self._remove(*place, resource, item["metadata"]["name"])
+        found = self.cluster.kubectl.items(",".join(self._resources()), "-A", "-l", MARK)
+        if stale := [json.dumps(item) for item in found if identity(item) not in wanted]:
+            self._remove("-f", "-", stdin="\n---\n".join(stale))
 
-    def _remove(self, *words: str) -> None:
+    def _remove(self, *words: str, stdin: str | None = None) -> None:
+        """Delete; a tier in use is refused, and for a moment policies count that were deleted just before it."""
         delete = ("delete", "--ignore-not-found", *words)
-        self.cluster.wait_for(f"{words} to go", lambda: self.cluster.kubectl(*delete) or True, timeout=30)
+        self.cluster.wait_for(
+            "policies and tiers to go", lambda: self.cluster.kubectl(*delete, stdin=stdin) or True, timeout=30
+        )
 
     # --- what is so ---------------------------------------------------------------------------------------------------
 
