@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from manx_agent.model import Dirty, LocalEndpoint
 from manx_core.api.v1alpha1 import IcmpMatch
 from policy_world import NODE_ADDRESS6, OUTSIDE6, Applied, World, program, rule, towards
 
@@ -146,6 +147,25 @@ def test_where_no_pod_has_ipv6_there_is_none(world: World, applied: Applied) -> 
     world.view = whole
     applied.apply()
     assert world.tcp("a", "b")
+
+
+def test_many_pods(world: World, applied: Applied) -> None:
+    """A set takes one network with 64 interfaces at most."""
+    others = [
+        LocalEndpoint("default", f"p{n}", f"u{n}", f"c{n}", f"mnx{n:011x}", (f"10.244.1.{n}", f"fd00::1:{n:x}"))
+        for n in range(1, 251)
+    ]
+    world.view = replace(
+        world.view,
+        endpoints={**world.view.endpoints, **{one.container_id: one for one in others}},
+        class_of={**world.view.class_of, **{("default", one.name, one.uid): "open" for one in others}},
+    )
+    applied.apply()
+    assert world.tcp("a", "b")
+    world.view = replace(world.view, endpoints={"c-a": world.pods["a"].endpoint})
+    applied.apply(Dirty())
+    assert world.tcp("a", "outside")
+    assert applied.check() == ()
 
 
 def test_what_leaves_the_pools_is_masqueraded(world: World, applied: Applied) -> None:

@@ -6,12 +6,15 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
 
 from kernelsim import KernelSim, Packet
+from manx_agent.model import LocalEndpoint, PolicyView
 from manx_agent.render.image import Image
 from manx_agent.render.plan import plan
 from manx_agent.render.policy import Renderer
@@ -64,6 +67,20 @@ def test_a_denied_packet_is_noted_once_by_policy_and_rule() -> None:
     assert udp.logged[0] == "audit: "
     forged = kernel.passage(Packet("172.16.0.1", "10.244.0.11", "mnx00000000002", "mnx00000000001"))
     assert (forged.verdict, forged.logged) == ("DROP", ["manx deny out false source, or pod not in force"])
+
+
+def test_more_pods_than_one_network_may_have_interfaces() -> None:
+    """In a hash:net,iface set; each may speak from link-local addresses, and no other."""
+    pods = [LocalEndpoint("d", f"p{n}", "u", f"c{n}", f"mnx{n * 7919:011x}", (f"fd00::{n + 1:x}",)) for n in range(500)]
+    view = PolicyView(
+        endpoints={one.container_id: one for one in pods}, class_of={("d", one.name, "u"): "open" for one in pods}
+    )
+    links = Renderer().render(settle(view, Settled(), 0.0)).image.sets["manx-6-links"].members
+    networks = Counter(member.partition(",")[0] for member in links)
+    assert max(networks.values()) <= 64
+    assert all(ip_address("fe80::ffff:ffff:ffff:ffff") in ip_network(net) for net in networks if net.startswith("fe80"))
+    assert all(ip_address("::") in ip_network(net) for net in networks if net.startswith("::"))
+    assert len(links) == 1000
 
 
 _NEIGHBOURLY: dict[str, Callable[[int], str]] = {

@@ -4,6 +4,7 @@ Owns: the fixed chains, the dispatch by class, the jumps from built-in chains. M
 
 ```
 raw PREROUTING   in mnx+ → manx-raw         not (address, interface) of an endpoint in force: DROP
+                                            (IPv6: nor one of its link-local addresses)
 filter FORWARD   → manx-forward             out mnx+, not to an endpoint in force: DROP
                                             in mnx+ → manx-from; out mnx+ → manx-arrive; else back
 filter INPUT     in mnx+ → manx-from        a pod's traffic to its own node is subject to its egress policy
@@ -51,8 +52,6 @@ _PODS = names.POD_INTERFACES
 _NEIGHBOURLY = (131, 132, 133, 135, 136, 143)
 """ICMPv6 types that a node takes from its pods whatever their policy: multicast listener reports (RFC 2710, RFC 3810),
 router solicitations, neighbour solicitations and advertisements (RFC 4861)."""
-LINK_LOCAL = ("fe80::/10", "::")
-"""What a pod sends neighbour discovery from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +67,7 @@ def fixed_chains(family: Family, style: Style, nat: bool) -> dict[Table, dict[st
     everyone = family.set(names.ENDPOINTS)
     receiver = f"-o {_PODS} -m set ! --match-set {everyone} dst,dst "
     chains: dict[Table, dict[str, list[str]]] = {
-        family.table("raw"): {names.RAW: _denied(style, f"-m set ! --match-set {everyone} src,src ", "egress", _FALSE)},
+        family.table("raw"): {names.RAW: _known_sources(family, style)},
         family.table("filter"): {
             names.FORWARD: [
                 *_denied(style, receiver, "ingress", _NOBODY),
@@ -87,6 +86,15 @@ def fixed_chains(family: Family, style: Style, nat: bool) -> dict[Table, dict[st
 
 _FALSE, _NOBODY = "false source, or pod not in force", "pod not in force"
 _UNDECIDED = "class of the pod not decided"
+
+
+def _known_sources(family: Family, style: Style) -> list[str]:
+    """Anti-spoofing. Addresses stand first, for nearly all packets have one."""
+    everyone, links = family.set(names.ENDPOINTS), family.set(names.LINKS)
+    if family.version == 4:
+        return _denied(style, f"-m set ! --match-set {everyone} src,src ", "egress", _FALSE)
+    stranger = f"-m set ! --match-set {links} src,src "
+    return [f"-m set --match-set {everyone} src,src -j RETURN", *_denied(style, stranger, "egress", _FALSE)]
 
 
 def _denied(style: Style, match: str, direction: str, why: str) -> list[str]:

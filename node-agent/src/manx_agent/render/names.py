@@ -38,6 +38,8 @@ ALLOWED_IN = "manx-allowed-in"
 
 ENDPOINTS = "manx-endpoints"
 """Every endpoint in force, as (address, interface)."""
+LINKS = "manx-links"
+"""Of IPv6 alone: what endpoints in force send neighbour discovery from, as (network, interface)."""
 POOLS = "manx-pools"
 NAT_POOLS = "manx-nat"
 CLASS_SETS = "manx-c-"
@@ -126,8 +128,8 @@ def is_class_set(set_name: str) -> bool:
 
 
 def is_everyone(set_name: str) -> bool:
-    """Whether a set's members are all endpoints in force."""
-    return in_ipv4(set_name) == ENDPOINTS
+    """Whether a set's members are all endpoints in force, or their links."""
+    return in_ipv4(set_name) in (ENDPOINTS, LINKS)
 
 
 def is_endpoint_set(set_name: str) -> bool:
