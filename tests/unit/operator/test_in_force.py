@@ -117,6 +117,20 @@ def test_a_node_without_label_or_report_lags(world: World) -> None:
     assert world.lagging == ("n1",)
 
 
+def test_a_report_leads_to_what_its_node_still_lacks_and_to_nothing_else(world: World) -> None:
+    for number in range(100):
+        world.tracker.program(f"np.d.other{number}", world.a_program("n1", "n2", name=f"np.d.other{number}"))
+    world.report("n1")
+    world.report("n2")
+    world.tracker.drain()
+    world.report("n1")
+    assert world.tracker.drain() == set()
+    world.program("n1", "n2", epoch=1)
+    world.tracker.drain()
+    world.report("n1")
+    assert world.tracker.drain() == {P}
+
+
 def test_changed_rules_are_needed_everywhere(world: World) -> None:
     world.program("n1", "n2", epoch=1, generation=2)
     assert world.lagging == ("n1", "n2")
