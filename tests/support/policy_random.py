@@ -50,7 +50,11 @@ NUMBERS = (53, 80, 81, 8080)
 WITH_PORTS = ("TCP", "UDP", "SCTP")
 NETS4 = ("10.0.0.0/8", "10.0.0.0/30", "10.0.0.4/30", "10.0.0.3/32", "192.0.2.0/24", "192.0.2.7/32", "0.0.0.0/0")
 NETS6 = ("fd00::/64", "fd00::4/126", "fd00::3/128", "2001:db8::/32", "::/0")
-STRANGERS = ("192.0.2.7", "203.0.113.9", "2001:db8::1")
+STRANGERS = {
+    4: ("192.0.2.7", "192.0.2.8", "203.0.113.9", "100.64.0.9", "10.1.0.9"),
+    6: ("2001:db8::1", "fd00:0:0:1::9"),
+}
+"""Addresses of no pod: for each of the nets one that is in it and in none that it holds."""
 
 
 def addresses_of(key: PodKey) -> tuple[str, str]:
@@ -111,7 +115,7 @@ class Drawer:
 
     def endpoint_slice(self, service: tuple[str, str], name: str) -> EndpointSlice:
         family = self.random.randrange(2)
-        addresses = [*(addresses_of(key)[family] for key in PODS), STRANGERS[2 * family]]
+        addresses = [*(addresses_of(key)[family] for key in PODS), STRANGERS[4 + 2 * family][0]]
         ports = [(self.one((*NUMBERS, None)), self.one(WITH_PORTS)) for _ in range(self.random.randint(0, 2))]
         return endpoint_slice(*service, tuple(sorted(set(self.some(addresses, 0, 3)))), *ports, name=name)
 
@@ -397,14 +401,15 @@ class Pair(NamedTuple):
 
 
 def pairs(cluster: Cluster) -> list[Pair]:
-    """Every two addresses of which one is a pod's."""
+    """Every two addresses of which one is a pod's; the other may be one that a pod had, or may have."""
     pods = [(key, text) for key, held in cluster.addresses.items() if is_endpoint(cluster.pods[key]) for text in held]
+    held = {text for _, text in pods}
+    free = [text for key in PODS for text in addresses_of(key) if text not in held]
     found = []
     for key, own in pods:
         version = 6 if ":" in own else 4
         others = [(other, text) for other, text in pods if (":" in text) == (version == 6)]
         found += [Pair(own, text, key, other, version) for other, text in others if other != key]
-        for text in STRANGERS:
-            if (":" in text) == (version == 6):
-                found += [Pair(own, text, key, None, version), Pair(text, own, None, key, version)]
+        for text in (*STRANGERS[version], *(text for text in free if (":" in text) == (version == 6))):
+            found += [Pair(own, text, key, None, version), Pair(text, own, None, key, version)]
     return found
