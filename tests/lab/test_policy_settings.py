@@ -15,7 +15,7 @@ from lab_policy_probe import Probe
 from lab_policy_talk import talks
 from lab_policy_world import OUTSIDE, World
 
-DENY_FROM_A = "{ingress: [{action: Deny, source: {selector: pod == 'a'}}, {action: Allow}]}"
+DENY_FROM_A = "{ingress: [{action: Deny, source: {selector: pod == 'a', namespaceSelector: all()}}, {action: Allow}]}"
 
 
 @pytest.fixture
