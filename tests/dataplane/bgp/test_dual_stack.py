@@ -205,3 +205,20 @@ def test_a_killed_speaker_or_relay_loses_nothing_between_us_and_a_bird(mesh: Mes
     node.apply(mesh.view(node))
     assert PREFIX not in node.routes()
     eventually(lambda: node.block6 not in bird.ask("show", "route"), "gone with the peer")
+
+
+def test_an_ipv6_address_that_is_not_on_the_node_takes_no_ipv4_session_along(mesh: Mesh) -> None:
+    """As an annotation may say. Also not when the speaker starts with it."""
+    one, other = mesh.nodes
+    one.view = replace(one.view, address6="2001:db8:51::77")
+    mesh.apply()
+    one.kill_speaker()
+    one.start_speaker()
+    eventually(lambda: one.states()[other.name] != "Established", "its sessions are gone")
+    eventually(lambda: one.states()[other.name] == "Established", "the IPv4 session is back")
+    eventually(lambda: one.routes().get(other.block) == other.address, "with its route")
+    assert one.states()[other.address6] != "Established"
+    one.view = replace(one.view, address6=one.address6)
+    mesh.apply()
+    mesh.await_established()
+    mesh.await_routes()

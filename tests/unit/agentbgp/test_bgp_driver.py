@@ -18,6 +18,8 @@ from manx_agent.model import BgpView
 from manx_core.api.v1alpha1 import BgpSettings, MeshNodeSpec
 
 A = "192.0.2.2"
+AWAY: set[str] = set()
+"""Addresses that no interface has just now."""
 VIEW = BgpView(
     "own",
     "192.0.2.1",
@@ -95,7 +97,7 @@ def paths(tmp_path: Path) -> SharedPaths:
 
 @pytest.fixture
 async def driver(kernel: FakeKernel, paths: SharedPaths) -> AsyncIterator[BgpDriver]:
-    made = BgpDriver(paths, kernel)
+    made = BgpDriver(paths, kernel, is_local=lambda address: address not in AWAY)
     await made.start()
     yield made
     await made.stop()
@@ -209,7 +211,7 @@ async def test_a_relay_that_speaks_nonsense_is_dropped(driver: BgpDriver, paths:
 async def test_drift_is_handed_over_once(kernel: FakeKernel, paths: SharedPaths) -> None:
     told = asyncio.Event()
     kernel.drift = ("route 10.0.2.0/26 via 192.0.2.2 was gone",)
-    driver = BgpDriver(paths, kernel, told.set)
+    driver = BgpDriver(paths, kernel, told.set, is_local=lambda _: True)
     await driver.start()
     await driver.apply(VIEW)
     async with asyncio.timeout(20):
@@ -242,3 +244,24 @@ async def test_settings_that_cannot_be_are_told(driver: BgpDriver) -> None:
     outcome = await driver.apply(replace(VIEW, settings=settings))
     assert outcome.errors == ("Mesh a: AS numbers 0 and 64512 must be from 1 to 4294967295",)
     assert outcome.peers == ()
+
+
+async def test_where_an_address_is_missing_there_is_no_listening_until_it_came_and_for_ever_after(
+    driver: BgpDriver, paths: SharedPaths
+) -> None:
+    """ExaBGP would end at its start; and a listener less or more resets the session."""
+    try:
+        AWAY.add("2001:db8::1")
+        mesh = {"a": MeshNodeSpec(epoch=1, ipv4=A, ipv6="2001:db8::2")}
+        view = replace(VIEW, address6="2001:db8::1", mesh=mesh)
+        outcome = await driver.apply(view)
+        assert outcome.errors == ("no interface of this node has its address 2001:db8::1",)
+        assert paths.config.read_text().count("listen 179;") == 1
+        AWAY.clear()
+        assert (await driver.apply(view)).errors == ()
+        assert paths.config.read_text().count("listen 179;") == 2
+        AWAY.add("2001:db8::1")
+        await driver.apply(view)
+        assert paths.config.read_text().count("listen 179;") == 2
+    finally:
+        AWAY.clear()

@@ -15,11 +15,14 @@ Traps of ExaBGP 5.0 that the text answers:
   restart (RFC 4724) would drop them at once.
 - A reload is silently lost while updates are pending. The marker neighbor, which never connects, tells in its
   router-id which configuration is loaded.
+- It ends where it cannot listen on one of the addresses when it starts, and takes every session along. So there is no
+  `listen` for an address that no interface has.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Container
 from dataclasses import dataclass
 
 from manx_agent.bgp.files import MARKER_ADDRESS, Desired
@@ -41,30 +44,31 @@ class Rendered:
     desired: Desired
 
 
-def render(view: BgpView, peers: Peers, relay: tuple[str, ...]) -> Rendered:
+def render(view: BgpView, peers: Peers, relay: tuple[str, ...], away: Container[str] = ()) -> Rendered:
     """The configuration for the view's peers. `relay` is the command, as an absolute path and its arguments, that
-    ExaBGP starts as its API process."""
+    ExaBGP starts as its API process; `away`: addresses of ours that no interface has, where it cannot listen."""
     process = f"process manx {{\n  run {' '.join(relay)};\n  encoder json;\n}}\n"
-    sections = [_neighbor(view, peer) for peer in peers.by_address.values()]
+    sections = [_neighbor(view, peer, away) for peer in peers.by_address.values()]
     body = "\n".join([process, *sections])
     marker = _marker(body)
     announce = frozenset(cidr for cidr in view.announced if own_address(view, version_of(cidr)))
     return Rendered(f"{body}\n{_marker_section(marker)}", Desired(marker, frozenset(peers.by_address), announce))
 
 
-def _neighbor(view: BgpView, peer: Peer) -> str:
-    settings = view.settings
+def _neighbor(view: BgpView, peer: Peer, away: Container[str]) -> str:
+    settings, own = view.settings, own_address(view, peer.version)
     hold_time = settings.hold_time if settings.hold_time == 0 else max(MIN_HOLD_TIME, settings.hold_time)
     restart_time = min(settings.restart_time, MAX_RESTART_TIME)
+    listen = "" if own in away else f"  listen {settings.listen_port};\n"
     graceful = f"{restart_time}" if restart_time > 0 else "disable"
     return (
         f"neighbor {peer.address} {{\n"
-        f"  local-address {own_address(view, peer.version)};\n"
+        f"  local-address {own};\n"
         f"  router-id {settings.router_id or view.address};\n"
         f"  local-as {peer.local_as};\n"
         f"  peer-as {peer.peer_as};\n"
         f"  hold-time {hold_time};\n"
-        f"  listen {settings.listen_port};\n"
+        f"{listen}"
         f"  connect {peer.port};\n"
         "  passive false;\n"
         "  adj-rib-in true;\n"

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -43,6 +44,17 @@ KEPT_DRIFT = 100
 RETRY_SECONDS = 2.0
 
 
+def can_bind(address: str) -> bool:
+    """Whether an interface of this network namespace has the address, and may use it already."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as opened:
+            opened.bind((address, 0))
+    except OSError:
+        return False
+    return True
+
+
 class Routes(Protocol):
     """The kernel's side: `drivers.routes.KernelRoutes`. Each method but `close` raises AgentError."""
 
@@ -65,6 +77,7 @@ class BgpDriver:
         on_change: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
         python: str = sys.executable,
+        is_local: Callable[[str], bool] = can_bind,
     ) -> None:
         self._paths = paths
         self._routes = routes
@@ -75,6 +88,9 @@ class BgpDriver:
         self._table = Table()
         self._view: BgpView | None = None
         self._peers = Peers({})
+        self._is_local = is_local
+        self._local: set[str] = set()
+        """Addresses of ours that an interface had: one that goes away for a moment shall reset no session."""
         self._sessions: dict[str, SessionStatus] = {}
         self._taken_over = False
         self._listening_to_snapshot = False
@@ -133,8 +149,10 @@ class BgpDriver:
 
     def _write_files(self, view: BgpView) -> None:
         """Writes what differs, configuration first, and rings for the relay; also where somebody else altered it."""
-        rendered = render(view, self._peers, self._relay_command)
-        self._errors = self._peers.errors
+        away = self._away(view)
+        rendered = render(view, self._peers, self._relay_command, away)
+        missing = (f"no interface of this node has its address {address}" for address in sorted(away))
+        self._errors = (*self._peers.errors, *missing)
         try:
             changed = _write_if_other(self._paths.config, rendered.text)
             changed |= _write_if_other(self._paths.desired, rendered.desired.encode())
@@ -143,6 +161,12 @@ class BgpDriver:
             return
         if changed:
             self._link.ring()
+
+    def _away(self, view: BgpView) -> set[str]:
+        """Which of our addresses no interface has, or had."""
+        ours = {view.address, view.address6} - {""}
+        self._local = {address for address in ours if address in self._local or self._is_local(address)}
+        return ours - self._local
 
     async def _take_over(self, view: BgpView) -> None:
         """Once: what a former agent left in the kernel counts as stale. Raises AgentError."""
