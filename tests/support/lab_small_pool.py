@@ -166,7 +166,7 @@ def _narrow_default_pool(cluster: Cluster, selector: str) -> None:
 
 
 def default_blocks(pool: SmallPool) -> list[str]:
-    """Active blocks that the node has of other pools."""
+    """Active IPv4 blocks that the node has of other pools. (IPv6 is not narrowed: pods have an address of it, too.)"""
     found = pool.cluster.kubectl.items("ipamblocks.manx.dev")
     return [
         block["metadata"]["name"]
@@ -174,4 +174,5 @@ def default_blocks(pool: SmallPool) -> list[str]:
         if block["spec"]["node"] == pool.node
         and block["spec"]["pool"] != NAME
         and block["spec"].get("state", "Active") == "Active"
+        and ":" not in block["spec"]["cidr"]
     ]

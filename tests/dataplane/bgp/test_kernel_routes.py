@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 import pytest
 from pyroute2.netlink.exceptions import NetlinkError
 
-from manx_agent.drivers.routes import AF_INET, KernelRoutes, RouteOutcome
+from manx_agent.drivers.routes import AF_INET, AF_INET6, KernelRoutes, RouteOutcome
 from netns import Netns, addressed_veth
 
 NEAR, OTHER = "192.0.2.2", "192.0.2.3"
@@ -284,3 +284,33 @@ def test_without_ipv6_in_the_kernel_ipv4_works(node: Netns, monkeypatch: pytest.
         assert await kernel.check() == ()
 
     inside(node, work)
+
+
+def test_ipv6_is_read_only_where_there_is_something_of_it(node6: Netns, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A check comes every few seconds, on every node."""
+    read: list[int] = []
+
+    async def work(kernel: KernelRoutes) -> None:
+        real = kernel._dump
+
+        async def dump(family: int) -> AsyncIterator[tuple[str, str]]:
+            read.append(family)
+            async for route in real(family):
+                yield route
+
+        monkeypatch.setattr(kernel, "_dump", dump)
+        await kernel.apply({}, frozenset({"10.7.0.0/26"}))
+        assert read == [AF_INET, AF_INET6]
+        read.clear()
+        await kernel.check()
+        assert read == [AF_INET]
+        await kernel.apply({}, frozenset({"10.7.0.0/26", "fd00:7::/122"}))
+        await kernel.check()
+        assert read.count(AF_INET6) == 1
+        await kernel.apply({}, frozenset({"10.7.0.0/26"}))
+        await kernel.check()
+        read.clear()
+        await kernel.check()
+        assert read == [AF_INET]
+
+    inside(node6, work)
