@@ -15,10 +15,10 @@ as YAML, with `labels` and `annotations` beside the spec's fields:
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import Any
 
-import msgspec
 import yaml
 
 from manx_core import policy
@@ -27,6 +27,7 @@ from manx_core.api.calico_policy import NetworkPolicy as CalicoPolicy
 from manx_core.api.core_v1 import EndpointSlice, Namespace, NetworkPolicy, Node, Pod, ServiceAccount
 from manx_core.api.network_set import GlobalNetworkSet, NetworkSet
 from manx_core.api.tier import Tier
+from manx_kube.codec import decode
 
 PREFIX = "np-"
 MARK = "manx-policy-test"
@@ -78,7 +79,7 @@ def cluster_of(items: Iterable[dict[str, Any]]) -> policy.Cluster:
         by_kind.setdefault((item["apiVersion"].partition("/")[0], item["kind"]), []).append(item)
 
     def core(group: str, kind: type[Any]) -> list[Any]:
-        return [msgspec.convert(item, kind) for item in by_kind.get((group, kind.__name__), ())]
+        return [decode(json.dumps(item).encode(), kind) for item in by_kind.get((group, kind.__name__), ())]
 
     def calico(*kinds: type[Any]) -> dict[tuple[str, str], Any]:
         calicos = [(kind, by_kind.get((CALICO.partition("/")[0], kind.__name__), ())) for kind in kinds]
