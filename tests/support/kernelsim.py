@@ -179,6 +179,9 @@ class KernelSim:
         version = ipaddress.ip_network(member.partition(",")[0]).version
         if (to.family == "inet6") != (version == 6):
             raise Refused(f"{line}: of another family")
+        network = member.partition(",")[0] + ","
+        if to.kind == "hash:net,iface" and sum(one.startswith(network) for one in to.members - {member}) >= 64:
+            raise Refused(f"{line}: one network with more than 64 interfaces")
         to.members.add(member)
 
     def _destroy(self, name: str) -> None:
@@ -362,8 +365,9 @@ class KernelSim:
             port = packet.source_port if side == "src" else packet.port
             return f"{address},{_NAMES.get(packet.number, '')}:{port}" in one.members
         interface = packet.into if side == "src" else packet.out
-        pairs = (member.split(",") for member in one.members)
-        return any(interface == wanted and _holds(network, address) for network, wanted in pairs)
+        holding = [(net, name) for net, name in (member.split(",") for member in one.members) if _holds(net, address)]
+        longest = max((ipaddress.ip_network(net).prefixlen for net, _ in holding), default=0)
+        return any(name == interface and ipaddress.ip_network(net).prefixlen == longest for net, name in holding)
 
 
 def _modify(target: str, options: list[str], passage: Passage) -> None:

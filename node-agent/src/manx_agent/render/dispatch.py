@@ -67,7 +67,7 @@ def fixed_chains(family: Family, style: Style, nat: bool) -> dict[Table, dict[st
     everyone = family.set(names.ENDPOINTS)
     receiver = f"-o {_PODS} -m set ! --match-set {everyone} dst,dst "
     chains: dict[Table, dict[str, list[str]]] = {
-        family.table("raw"): {names.RAW: _known_sources(family, style)},
+        family.table("raw"): _known_sources(family, style),
         family.table("filter"): {
             names.FORWARD: [
                 *_denied(style, receiver, "ingress", _NOBODY),
@@ -84,17 +84,27 @@ def fixed_chains(family: Family, style: Style, nat: bool) -> dict[Table, dict[st
     return _sealed(chains)
 
 
+LINK_LOCAL = ("fe80::/10", "::")
+"""What a pod sends neighbour discovery from, as members of a set."""
 _FALSE, _NOBODY = "false source, or pod not in force", "pod not in force"
 _UNDECIDED = "class of the pod not decided"
 
 
-def _known_sources(family: Family, style: Style) -> list[str]:
-    """Anti-spoofing. Addresses stand first, for nearly all packets have one."""
-    everyone, links = family.set(names.ENDPOINTS), family.set(names.LINKS)
+def _known_sources(family: Family, style: Style) -> dict[str, list[str]]:
+    """Anti-spoofing. In IPv6 addresses stand first, for nearly all packets have one."""
+    everyone = family.set(names.ENDPOINTS)
     if family.version == 4:
-        return _denied(style, f"-m set ! --match-set {everyone} src,src ", "egress", _FALSE)
-    stranger = f"-m set ! --match-set {links} src,src "
-    return [f"-m set --match-set {everyone} src,src -j RETURN", *_denied(style, stranger, "egress", _FALSE)]
+        return {names.RAW: _denied(style, f"-m set ! --match-set {everyone} src,src ", "egress", _FALSE)}
+    others = _denied(style, "", "egress", _FALSE)
+    links = [f"-m set --match-set {family.set(name)} src,src -j RETURN" for name in names.LINKS]
+    return {
+        names.RAW: [
+            f"-m set --match-set {everyone} src,src -j RETURN",
+            *(f"-s {network} -g {names.LINK}" for network in ("fe80::/10", "::/128")),
+            *others,
+        ],
+        names.LINK: [*links, *others],
+    }
 
 
 def _denied(style: Style, match: str, direction: str, why: str) -> list[str]:

@@ -31,6 +31,7 @@ INBOUND = "manx-in"
 NAT = "manx-nat"
 INPUT = "manx-input"
 NEIGHBOURS = "manx-nd"
+LINK = "manx-link"
 PASS = "manx-pass"
 ALLOW = "manx-allow"
 ALLOWED_OUT = "manx-allowed-out"
@@ -38,8 +39,10 @@ ALLOWED_IN = "manx-allowed-in"
 
 ENDPOINTS = "manx-endpoints"
 """Every endpoint in force, as (address, interface)."""
-LINKS = "manx-links"
-"""Of IPv6 alone: what endpoints in force send neighbour discovery from, as (network, interface)."""
+LINKS = tuple(f"manx-links-{digit:x}" for digit in range(16))
+"""Of IPv6 alone: what endpoints in force send neighbour discovery from, as (network, interface), by the last digit of
+the interface's name: a set takes one network with 64 interfaces at most (ip_set_hash_netiface.c), and of two networks
+that hold an address it looks at the longer one alone."""
 POOLS = "manx-pools"
 NAT_POOLS = "manx-nat"
 CLASS_SETS = "manx-c-"
@@ -129,7 +132,7 @@ def is_class_set(set_name: str) -> bool:
 
 def is_everyone(set_name: str) -> bool:
     """Whether a set's members are all endpoints in force, or their links."""
-    return in_ipv4(set_name) in (ENDPOINTS, LINKS)
+    return in_ipv4(set_name) in (ENDPOINTS, *LINKS)
 
 
 def is_endpoint_set(set_name: str) -> bool:

@@ -16,7 +16,7 @@ from string import hexdigits
 
 from manx_agent.model import LocalEndpoint
 from manx_agent.render import names
-from manx_agent.render.dispatch import Isolation, closed_chains, dispatch_chains, fixed_chains, jumps
+from manx_agent.render.dispatch import LINK_LOCAL, Isolation, closed_chains, dispatch_chains, fixed_chains, jumps
 from manx_agent.render.family import FAMILIES, IPV4, IPV6, Family
 from manx_agent.render.image import Chains, Image, Rules, SetImage, Table
 from manx_agent.render.members import GroupSets
@@ -231,25 +231,23 @@ def _in_use(settled: Settled, pools: tuple[PoolSettings, ...]) -> tuple[Family, 
 def _endpoint_sets(settled: Settled, family: Family) -> dict[str, SetImage]:
     members: dict[str, set[str]] = {name: set() for name in (OPEN_CLASS, *settled.classes)}
     everyone: set[str] = set()
-    links: set[str] = set()
     for endpoint, name in settled.endpoints.values():
         own = endpoint_members(endpoint, family)
         members[name].update(own)
         everyone.update(own)
-        if own and family is IPV6:
-            links.update(f"{network},{endpoint.interface}" for network in _link(endpoint.interface))
     sets = {names.ENDPOINTS: everyone, **{names.class_set(name): of for name, of in members.items()}}
-    sets |= {names.LINKS: links} if family is IPV6 else {}
-    return {family.set(name): SetImage("hash:net,iface", frozenset(of), family.set_family) for name, of in sets.items()}
+    links = _link_sets(settled) if family is IPV6 else {}
+    kind, in_family = "hash:net,iface", family.set_family
+    return {**links, **{family.set(name): SetImage(kind, frozenset(of), in_family) for name, of in sets.items()}}
 
 
-def _link(interface: str) -> tuple[str, str]:
-    """Networks that hold every link-local address in use, and the unspecified one.
-
-    A hash:net,iface set takes one network with 64 interfaces at most (ip_set_hash_netiface.c), so an interface has one
-    of 16 prefix lengths, by the last digit of its name. Link-local addresses are of fe80::/64 (RFC 4291, 2.5.6)."""
-    share = int(interface[-1], 16) if interface[-1:] in hexdigits else 0
-    return f"fe80::/{10 + share}", f"::/{128 - share}" if share else "::"
+def _link_sets(settled: Settled) -> dict[str, SetImage]:
+    members: dict[str, set[str]] = {name: set() for name in names.LINKS}
+    for endpoint, _ in settled.endpoints.values():
+        if endpoint_members(endpoint, IPV6):
+            share = names.LINKS[int(endpoint.interface[-1], 16) if endpoint.interface[-1] in hexdigits else 0]
+            members[share].update(f"{network},{endpoint.interface}" for network in LINK_LOCAL)
+    return {IPV6.set(name): SetImage("hash:net,iface", frozenset(of), IPV6.set_family) for name, of in members.items()}
 
 
 def endpoint_members(endpoint: LocalEndpoint, family: Family) -> tuple[str, ...]:
