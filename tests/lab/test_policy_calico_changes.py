@@ -90,11 +90,27 @@ def test_a_services_endpoints_are_followed(world: World) -> None:
     )
     world.settle(denies="y/a>y/b:80 y/b>z/a:80", share=SHARE)
     world.cluster.kubectl("-n", "np-y", "label", "pod", "b", "c", "role=server")
+    _wait_for_endpoints(world, "y/b", "y/c")
     world.settle("y/a>y/b:80 y/a>y/c:81 y/b>z/a:80 y/c>z/a:81", "y/a>y/b:81 y/a>y/c:80", share=SHARE)
     world.cluster.kubectl("-n", "np-y", "label", "pod", "b", "role-")
+    _wait_for_endpoints(world, "y/c")
     world.settle("y/a>y/c:81 y/c>z/a:80", "y/a>y/b:80 y/b>z/a:80", share=SHARE)
     world.cluster.kubectl("-n", "np-y", "delete", "service", "s")
+    _wait_for_endpoints(world)
     world.settle(denies="y/a>y/c:81 y/c>z/a:80", share=SHARE)
+
+
+def _wait_for_endpoints(world: World, *names: str) -> None:
+    """Until the service has these endpoints, of both families: what is expected is read from them."""
+    members = [world.members[name] for name in names]
+    expected = {address for member in members for address in (member.address, member.address6)}
+
+    def there() -> bool:
+        words = ("endpointslices", "-n", "np-y", "-l", "kubernetes.io/service-name=s")
+        slices = [found.get("endpoints") or [] for found in world.cluster.kubectl.items(*words)]
+        return {address for found in slices for each in found for address in each["addresses"]} == expected
+
+    world.cluster.wait_for(f"endpoints {names}", there)
 
 
 def test_orders_and_tiers_are_followed(world: World) -> None:
