@@ -333,7 +333,7 @@ def _grid(kernel: KernelSim, mutant: KernelSim, random: Random, most: int) -> It
 
 def _addresses(texts: Iterable[str], members: Iterable[str]) -> list[str]:
     nets = [member.split(",")[0] for member in members]
-    nets += [found for text in texts for found in re.findall(r"-[sd] (\S+)", text)]
+    nets += [found for text in texts for found in re.findall(r"(?:^| )-[sd] (\S+)", text)]
     found = set()
     for net in map(ipaddress.ip_network, nets):
         first, last, most = int(net[0]), int(net[-1]), 2**net.max_prefixlen - 1
