@@ -199,7 +199,7 @@ Change = Callable[[PolicyView], PolicyView]
 @st.composite
 def changes(draw: st.DrawFn) -> Change:
     """One change that keeps a complete view complete, of which packets should see either before or after."""
-    kind = draw(st.sampled_from(("endpoint", "class", "program", "class_of", "member")))
+    kind = draw(st.sampled_from(("endpoint", "class", "program", "class_of", "member", "pools", "settings")))
     if kind == "endpoint":
         key = draw(st.sampled_from(tuple(ENDPOINTS)))
         there = draw(st.booleans())
@@ -210,6 +210,12 @@ def changes(draw: st.DrawFn) -> Change:
     if kind == "program":
         policy, spec = draw(st.sampled_from(POLICIES)), draw(programs())
         return lambda view: replace(view, programs=_with(view.programs, policy, spec))
+    if kind == "pools":
+        pools = draw(st.sampled_from(POOLS))
+        return lambda view: replace(view, pools=pools)
+    if kind == "settings":
+        settings = draw(SETTINGS)
+        return lambda view: replace(view, settings=settings)
     if kind == "class_of":
         identity, wanted = draw(st.sampled_from(_identities)), draw(_class)
         return lambda view: replace(view, class_of=_with(view.class_of, identity, wanted))

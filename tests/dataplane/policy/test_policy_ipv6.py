@@ -141,7 +141,7 @@ def test_where_no_pod_has_ipv6_there_is_none(world: World, applied: Applied) -> 
     four = {key: replace(one, addresses=one.addresses[:1]) for key, one in world.view.endpoints.items()}
     whole, world.view = world.view, replace(world.view, endpoints=four, pools=world.view.pools[:1])
     applied.apply()
-    assert len([line for line in applied.saved(family="ip6") if line.startswith("-A manx-")]) == 2
+    assert len([line for line in applied.saved(family="ip6") if line.startswith("-A manx-")]) == 4
     assert not world.tcp("a", "b", expected=False)
     assert not world.tcp("outside", "b", expected=False)
     world.view = whole

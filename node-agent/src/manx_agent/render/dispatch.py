@@ -26,7 +26,7 @@ nat POSTROUTING  → manx-nat                 from a natOutgoing pool to outside
   never forward (RFC 4291, 2.5.6), and of this the node takes in only what it needs to be the pod's neighbour
   (`_NEIGHBOURLY`). Link-local addresses belong to one link, and each pod has a link of its own, so it cannot take
   another pod's. Router advertisements and redirects of a pod are dropped.
-- A family that no pool and no endpoint has is closed: its two fixed chains drop all from pods and to them.
+- A family that no pool and no endpoint has is closed: its fixed chains drop all from pods and to them.
 - What a node itself sends to its pods goes through OUTPUT, which has no rule of ours: probes always get in, and
   their answers are established connections.
 - A pod may always reach itself (Kubernetes: "a Pod cannot block access to itself"). Through a service, such a packet
@@ -63,11 +63,11 @@ class Isolation:
 
 
 def fixed_chains(family: Family, style: Style, nat: bool) -> dict[Table, dict[str, Rules]]:
-    """The chains that are the same whatever the policy. `nat`: there is something to masquerade."""
+    """The chains that are the same whatever the policy. `nat`: there is something to masquerade. Tables come into force
+    one after another: the filter before what lets packets come as far as it."""
     everyone = family.set(names.ENDPOINTS)
     receiver = f"-o {_PODS} -m set ! --match-set {everyone} dst,dst "
     chains: dict[Table, dict[str, list[str]]] = {
-        family.table("raw"): _known_sources(family, style),
         family.table("filter"): {
             names.FORWARD: [
                 *_denied(style, receiver, "ingress", _NOBODY),
@@ -81,7 +81,7 @@ def fixed_chains(family: Family, style: Style, nat: bool) -> dict[Table, dict[st
     }
     if nat:
         chains[family.table("nat")] = {names.NAT: _masquerading(family, style)}
-    return _sealed(chains)
+    return _sealed({**chains, family.table("raw"): _known_sources(family, style)})
 
 
 LINK_LOCAL = ("fe80::/10", "::")
@@ -152,11 +152,15 @@ def _masquerading(family: Family, style: Style) -> list[str]:
 
 
 def closed_chains(family: Family) -> dict[Table, dict[str, Rules]]:
-    """Those of a family that is not in use."""
+    """Those of a family that is not in use. Nothing of a pod comes as far as the filter; it is closed all the same, for
+    it comes into force before the rest, also when a family goes out of use."""
     return _sealed(
         {
+            family.table("filter"): {
+                names.FORWARD: [f"-o {_PODS} {DROP}", f"-i {_PODS} {DROP}"],
+                names.FROM: [DROP],
+            },
             family.table("raw"): {names.RAW: [DROP]},
-            family.table("filter"): {names.FORWARD: [f"-o {_PODS} {DROP}"]},
         }
     )
 

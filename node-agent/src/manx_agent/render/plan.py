@@ -181,7 +181,7 @@ def _halfway(known: Image, desired: Image) -> Image | None:
         return None
     chains: dict[Table, Chains] = {
         table: {**known.chains.get(table, {}), **desired.chains.get(table, {})}
-        for table in {*known.chains, *desired.chains}
+        for table in dict.fromkeys((*desired.chains, *known.chains))
     }
     for table in ("filter", "filter6"):
         chains[table] = {**chains.get(table, {}), **_dispatch(table, known, desired, leaving)}
