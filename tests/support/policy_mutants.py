@@ -97,7 +97,10 @@ def _asked(cluster: Cluster, kernels: dict[str, KernelSim]) -> Iterator[tuple[st
                 if cluster.pods[key].spec.node_name == node and passes:
                     passes = found.allowed
                     logged |= any(rule.action == "Log" for rule in found.passed)
-            yield node, Probe(packet, passes, logged)
+            # What concerns a pod that is not in force is dropped before any policy is asked.
+            ends = ((packet.source, packet.into), (packet.destination, packet.out))
+            closed = any(its.startswith("mnx") and not _in_force(kernels[node], text, its) for text, its in ends)
+            yield node, Probe(packet, passes, logged and not closed)
 
 
 def _to_nodes(cluster: Cluster, kernels: dict[str, KernelSim]) -> Iterator[tuple[str, Probe]]:
