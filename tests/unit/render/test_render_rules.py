@@ -210,7 +210,7 @@ _LACKING = {
     ),
     "Pass from a missing group denies": (
         made(action="Pass", protocol="TCP", groups=(_GROUP, _OTHER)),
-        ["-p tcp -j DROP"],
+        [f"-p tcp -m set --match-set {names.address_group(_OTHER)} src -j DROP"],
     ),
     "Log from a missing group": (made(action="Log", groups=(_GROUP,)), []),
 }

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from manx_agent.render import names
 from manx_agent.render.family import Family
@@ -96,8 +97,7 @@ def _conditions(scope: Scope, rule: Rule, direction: Direction, suspicious: bool
     yield lambda: _protocol(scope.family, rule)
     yield lambda: _icmp(scope.family, rule)
     for end in ends:
-        yield from (end.networks, end.groups, end.not_groups, end.not_networks)
-        yield from (end.ports, end.not_ports, end.not_port_groups)
+        yield from (end.networks, *end.groups(), end.not_networks, end.ports, end.not_ports, *end.not_port_groups())
 
 
 # --- protocols -----------------------------------------------------------------------------------------------------
@@ -192,12 +192,18 @@ class _End:
             raise Unreadable(f"{self.place}.{name}: {nets.unreadable[0]!r} is not a CIDR such as 10.0.0.0/8")
         return nets
 
-    def groups(self) -> list[str]:
-        return ["".join(self._set("groups", group, "Addresses", self.side) for group in self.end.groups)]
+    def groups(self) -> Iterable[_Condition]:
+        """Each is a condition of its own: that one cannot be known leaves the others as they are."""
+        yield from (partial(self._one, "groups", group, "Addresses") for group in self.end.groups)
+        yield from (partial(self._one, "notGroups", group, "Addresses", "! ") for group in self.end.not_groups)
 
-    def not_groups(self) -> list[str]:
-        found = (self._set("notGroups", group, "Addresses", self.side, "! ") for group in self.end.not_groups)
-        return ["".join(found)]
+    def not_port_groups(self) -> Iterable[_Condition]:
+        for group in self.end.not_port_groups:
+            yield partial(self._one, "notPortGroups", group, "AddressPorts", "! ")
+
+    def _one(self, name: str, group: str, kind: str, negation: str = "") -> list[str]:
+        sides = self.side if kind == "Addresses" else f"{self.side},{self.side}"
+        return [self._set(name, group, kind, sides, negation)]
 
     def _set(self, name: str, group: str, kind: str, sides: str, negation: str = "") -> str:
         return f"-m set {negation}--match-set {self.scope.group_set(f'{self.place}.{name}', group, kind)} {sides} "
@@ -219,11 +225,6 @@ class _End:
     def not_ports(self) -> list[str]:
         chunks = self._multiport("notPorts", self.end.not_ports)
         return ["".join(f"-m multiport ! --{self.side[0]}ports {chunk} " for chunk in chunks)]
-
-    def not_port_groups(self) -> list[str]:
-        sides = f"{self.side},{self.side}"
-        groups = self.end.not_port_groups
-        return ["".join(self._set("notPortGroups", group, "AddressPorts", sides, "! ") for group in groups)]
 
     def _multiport(self, name: str, ports: tuple[str, ...]) -> list[str]:
         if ports and _named("protocol", self.rule.protocol) not in _WITH_PORTS:
