@@ -26,7 +26,7 @@ from manx_agent.dataplane import KernelPolicy
 from manx_agent.drivers import ipset
 from manx_agent.drivers.iptables import Iptables
 from manx_agent.model import Backend, Dirty, LocalEndpoint, PolicyView
-from manx_core.api.v1alpha1 import PolicyProgramSpec, PolicySource, PoolSettings, Rule
+from manx_core.api.v1alpha1 import ClassTier, PolicyProgramSpec, PolicySource, PoolSettings, Rule, RuleEnd
 
 _CLONE_NEWNET = 0x40000000
 _SOURCE = PolicySource(kind="NetworkPolicy", name="bench")
@@ -55,19 +55,23 @@ class Recorder:
 
 
 def _program(port: int, group: str) -> PolicyProgramSpec:
-    rules = (Rule(protocol="TCP", ports=(str(port),), peer_group=group), Rule(protocol="UDP", ports=(str(port),)))
+    subject = RuleEnd(ports=(str(port),))
+    rules = (
+        Rule(protocol="TCP", subject=subject, peer=RuleEnd(groups=(group,))),
+        Rule(protocol="UDP", index=1, subject=subject),
+    )
     return PolicyProgramSpec(epoch=1, source=_SOURCE, types=("Ingress",), ingress=rules)
 
 
 def _endpoint(number: int) -> LocalEndpoint:
     address = f"10.244.{number // 250}.{number % 250 + 1}"
-    return LocalEndpoint("bench", f"p{number}", f"u{number}", f"c{number}", f"mnx{number:011x}", address)
+    return LocalEndpoint("bench", f"p{number}", f"u{number}", f"c{number}", f"mnx{number:011x}", (address,))
 
 
 def _view(programs: int, pods: int = 100, members: int = 100) -> PolicyView:
     names = [f"knp.bench.{number}" for number in range(programs)]
     groups = {f"ag-{n:020x}": frozenset(f"10.{n}.{m // 250}.{m % 250}" for m in range(members)) for n in range(10)}
-    classes = {f"pc-{n:020x}": tuple(names[n::20]) for n in range(20)}
+    classes = {f"pc-{n:020x}": (ClassTier(name="default", policies=tuple(names[n::20])),) for n in range(20)}
     endpoints = [_endpoint(number) for number in range(pods + 1)]
     return PolicyView(
         endpoints={one.container_id: one for one in endpoints[:pods]},
