@@ -159,15 +159,22 @@ class Agent:
     # --- what is looked at now and then ----------------------------------------------------------------------------
 
     async def _resync(self) -> None:
-        turn = 0
+        turn, next_pods = 0, 0.0
         while True:
             if turn % INTERFACES_EVERY == 0:
                 await self._look_at_interfaces()
             turn += 1
             await asyncio.sleep(RESYNC)
-            with suppress(AgentError):
-                self._policy.note_drift(await self._cni.resync())
+            if time.monotonic() >= next_pods:
+                with suppress(AgentError):
+                    self._policy.note_drift(await self._cni.resync())
+                next_pods = time.monotonic() + self._route_refresh()
             self._policy.note_drift(self._bgp.take_drift())
+
+    def _route_refresh(self) -> float:
+        """Seconds; of pods' routes, as the BGP driver has it of the others."""
+        settings = self._share.settings
+        return settings.policy.route_refresh_interval if settings else 0.0
 
     async def _look_at_interfaces(self) -> None:
         try:

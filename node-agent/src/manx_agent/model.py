@@ -122,6 +122,8 @@ class BgpView:
     peers: tuple[BgpPeer, ...] = ()
     announced: frozenset[str] = frozenset()
     """CIDRs of this node's blocks, of both families."""
+    refresh_interval: float = 0.0
+    """Seconds between two comparisons of the kernel's routes with what they should be; 0: the driver's own choice."""
 
 
 @dataclass(frozen=True, slots=True)

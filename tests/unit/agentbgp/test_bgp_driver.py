@@ -221,6 +221,24 @@ async def test_drift_is_handed_over_once(kernel: FakeKernel, paths: SharedPaths)
     await driver.stop()
 
 
+async def test_the_kernel_is_looked_at_as_often_as_the_view_says(kernel: FakeKernel, paths: SharedPaths) -> None:
+    now = 0.0
+    seldom = BgpDriver(paths, kernel, clock=lambda: now, is_local=lambda _: True)
+    await seldom.start()
+    await seldom.apply(replace(VIEW, refresh_interval=60.0))
+    await until(lambda: seldom._next_check == 60.0)
+    now = 59.0
+    kernel.drift = ("a route",)
+    seldom._changed.set()
+    await asyncio.sleep(0.2)
+    assert seldom.take_drift() == ()
+    now = 60.0
+    seldom._changed.set()
+    await until(lambda: seldom.take_drift() == ("a route",))
+    assert seldom._next_check == 120.0
+    await seldom.stop()
+
+
 async def test_trouble_with_exabgp_is_an_error(driver: BgpDriver, paths: SharedPaths) -> None:
     await driver.apply(VIEW)
     relay = await connect(paths)

@@ -242,7 +242,8 @@ class BgpDriver:
         except AgentError:
             found = ()  # the reconciliation that follows meets the same, and says so
         self._drift = (self._drift + list(found))[-KEPT_DRIFT:]
-        self._next_check = started + max(CHECK_SECONDS, CHECK_SHARE * (self._clock() - started))
+        interval = view.refresh_interval or CHECK_SECONDS
+        self._next_check = started + max(interval, CHECK_SHARE * (self._clock() - started))
 
     async def _reconcile(self) -> None:
         """Brings the kernel to the table's selection."""

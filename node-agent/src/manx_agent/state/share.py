@@ -192,6 +192,7 @@ class Share:
             mesh=dict(self._mesh),
             peers=self.settings.peers,
             announced=frozenset(self._own_cidrs()),
+            refresh_interval=self.settings.policy.route_refresh_interval,
         )
 
     def _own_cidrs(self) -> Iterable[str]:
