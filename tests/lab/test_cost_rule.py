@@ -12,7 +12,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from manx_kube.resources import (
     NETWORK_POLICIES,
     NODES,
     PODS,
+    POLICY_PROGRAMS,
     SERVICE_ACCOUNTS,
 )
 from manx_operator.settings import Settings
@@ -40,7 +41,9 @@ from operating import Leader, leading_on, new_term
 
 ROOT = Path(__file__).resolve().parents[2]
 Obj = dict[str, Any]
-SETTINGS = Settings(label_linger=6.0, forget_interval=0.5, forget_settle=0.0, node_gone_after=3600.0, kopf=False)
+TOLD = Settings(label_linger=6.0, forget_interval=0.5, forget_settle=0.0, node_gone_after=3600.0, kopf=False)
+SETTINGS = replace(TOLD, status_coalesce=3600.0)
+"""What policies' statuses cost is counted by itself."""
 EVERY = "every"
 SURELY = 4
 """How many agents are asked whether they have heard all: more would only be slow."""
@@ -224,11 +227,11 @@ async def eventually_created(client: KubeClient, pool: Obj) -> None:
 
 
 @asynccontextmanager
-async def counted(server: ApiServer, nodes: int) -> AsyncIterator[Counted]:
+async def counted(server: ApiServer, nodes: int, settings: Settings = SETTINGS) -> AsyncIterator[Counted]:
     config = ApiConfig.from_kubeconfig(server.kubeconfig)
     async with KubeClient(config) as client:
         await prepare(client)
-        async with leading_on(config, SETTINGS, new_term(1)) as leader, ledger(client) as book:
+        async with leading_on(config, settings, new_term(1)) as leader, ledger(client) as book:
             leader.control.activate(True)
             found = Counted(client, leader, book, {})
             for number in range(1, nodes + 1):
@@ -252,6 +255,29 @@ async def test_every_row_of_the_cost_table(nodes: int, tmp_path: Path) -> None:
             await pods_go(world)
             await nodes_come_and_go(world, nodes)
             assert not world.mistakes, "\n".join(world.mistakes)
+
+
+async def test_a_policys_status_is_written_once_or_twice_however_many_nodes_it_is_for(tmp_path: Path) -> None:
+    nodes = 12
+    with apiserver.running(tmp_path) as server:
+        async with counted(server, nodes, TOLD) as world:
+            await pods_come_and_get_addresses(world, nodes)
+            await world.quiet()
+            world.ledger.clear()
+            await world.policy("p", {"app": "web"}, pods(app="client"))
+            await eventually(lambda: in_force(world) == (nodes, nodes))
+            await world.quiet()
+            assert 1 <= world.ledger.writes["MODIFIED policyprograms"] <= 2
+            world.ledger.clear()
+            await asyncio.sleep(3 * TOLD.status_coalesce)
+            assert world.ledger.without_reports() == {}
+
+
+def in_force(world: Counted) -> tuple[int, int]:
+    """On how many of how many nodes the policy is, by its program's status."""
+    program = world.leader.inputs.ours[POLICY_PROGRAMS].cache.get(("", "knp.d.p"))
+    nodes = program.status.nodes if program is not None else None
+    return (nodes.in_force, nodes.concerned) if nodes is not None else (0, 0)
 
 
 async def pods_come_and_get_addresses(world: Counted, nodes: int) -> None:

@@ -43,9 +43,10 @@ def test_the_overview_says_what_is_in_force(cluster: Cluster) -> None:
     lines = cluster.kubectl("get", "nodereports").splitlines()
     assert lines[0].split() == ["NAME", "POLICIES", "ENDPOINTS", "PEERS", "BLOCKS", "LAG-MS", "READY", "AGE"]
     assert len(lines) == 1 + len(cluster.nodes)
-    others = len(cluster.nodes) - 1
-    assert all(f"{others}/{others}" in line.split() for line in lines[1:])
     blocks = cluster.kubectl.items("ipamblocks")
+    families = {":" in block["spec"]["cidr"] for block in blocks}
+    sessions = (len(cluster.nodes) - 1) * len(families)
+    assert all(f"{sessions}/{sessions}" in line.split() for line in lines[1:])
     assert all(any(block["spec"]["cidr"] in line for line in lines[1:]) for block in blocks)
 
 

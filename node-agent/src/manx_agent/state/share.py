@@ -114,7 +114,8 @@ class Share:
             changed = self._classes.pop(name, None) is not None
         else:
             changed = self._classes.get(name) != newest.spec.tiers
-            self._classes[name] = newest.spec.tiers
+            if changed:  # else the old value stays: those that compare by identity need not look
+                self._classes[name] = newest.spec.tiers
         if changed:
             self.dirty.classes.add(name)
 
@@ -126,7 +127,8 @@ class Share:
             changed = self._programs.pop(name, None) is not None
         else:
             changed = self._programs.get(name) != newest.spec
-            self._programs[name] = newest.spec
+            if changed:
+                self._programs[name] = newest.spec
         if changed:
             self.dirty.programs.add(name)
 
