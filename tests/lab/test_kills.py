@@ -214,7 +214,7 @@ def kill_leader_among(world: World, journal: Journal) -> None:
 def web_class_size(journal: Journal) -> int:
     """How many policies the class that names web's policy has."""
     classes = [obj for (kind, _), obj in journal.objects.copy().items() if kind == "policyclasses"]
-    sizes = [len(obj["spec"].get("policies", [])) for obj in classes]
+    sizes = [sum(len(tier["policies"]) for tier in obj["spec"].get("tiers", ())) for obj in classes]
     return max(sizes, default=0)
 
 
