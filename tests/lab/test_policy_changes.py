@@ -64,12 +64,13 @@ def test_a_relabelled_namespace_is_let_in_and_shut_out(world: World) -> None:
     world.settle(allows="x/a>y/a:80 x/a>x/b:80", denies="z/a>x/a:80")
 
 
+BLOCKS = "{ipBlock: {cidr: <y/a>/32}}, {ipBlock: {cidr: <y/a|6>/128}}"
 VERSIONS = (
     ("{podSelector: {}, ingress: [{ports: [{port: 80}]}]}", "y/a>x/a:80", "y/a>x/a:81"),
     ("{podSelector: {}, ingress: [{ports: [{port: 81}]}]}", "y/a>x/a:81", "y/a>x/a:80"),
     ("{podSelector: {matchLabels: {pod: b}}, ingress: [{ports: [{port: 81}]}]}", "y/a>x/a:80", "y/a>x/b:80"),
     ("{podSelector: {}, policyTypes: [Egress], egress: [{ports: [{port: 81}]}]}", "y/a>x/b:80", "x/a>y/a:80"),
-    ("{podSelector: {}, ingress: [{from: [{ipBlock: {cidr: <y/a>/32}}]}]}", "y/a>x/b:80 x/a>y/a:80", "z/a>x/b:80"),
+    (f"{{podSelector: {{}}, ingress: [{{from: [{BLOCKS}]}}]}}", "y/a>x/b:80 x/a>y/a:80", "z/a>x/b:80"),
     ("{podSelector: {}, ingress: [{}]}", "z/a>x/b:80", ""),
 )
 
