@@ -22,7 +22,7 @@ from manx_core.policy import (
     network_set_item,
     pod_item,
 )
-from manx_core.policy.scope import NAMESPACE_KNOWN, SERVICE_ACCOUNT, hash20
+from manx_core.policy.scope import SERVICE_ACCOUNT, hash20
 from manx_operator.model import NetworkSetFacts, PolicyId, PolicyModel
 from manx_operator.model.policies import Declared, InForce, judge
 
@@ -150,7 +150,7 @@ def _applying(item: dict[str, str], inputs: Inputs) -> list[CompiledPolicy]:
 
 
 def _effective(name: str, namespace: str, applies: bool, inputs: Inputs) -> str:
-    asked = any(NAMESPACE_KNOWN in compiled.applies_to.reads for compiled in inputs.in_force)
+    asked = any(compiled.asks_for_namespaces for compiled in inputs.in_force)
     if asked and namespace not in inputs.namespaces:
         return ""
     return name if applies else "open"

@@ -16,7 +16,6 @@ from manx_core.policy import GroupDef, compile_calico_policy, compile_network_po
 from manx_core.policy.cluster import Cluster, Direction, ObjectKey, PodKey, is_endpoint, named_ports
 from manx_core.policy.compiled import CompiledPolicy, InvalidPolicy
 from manx_core.policy.evaluate import Decision, Flow, Groups, evaluate
-from manx_core.policy.scope import NAMESPACE_KNOWN
 
 
 class Compiled:
@@ -29,7 +28,7 @@ class Compiled:
         self.policies = [r if isinstance(r, CompiledPolicy) else r.closed for r in results]
         self.programs = {policy.name: policy.program() for policy in self.policies}
         self.groups = Groups({g.id: frozenset(self._members(g)) for p in self.policies for g in p.groups})
-        self._asking = any(NAMESPACE_KNOWN in policy.applies_to.reads for policy in self.policies)
+        self._asking = any(policy.asks_for_namespaces for policy in self.policies)
 
     def decide(self, subject: PodKey, flow: Flow, direction: Direction) -> Decision:
         if self._asking and subject[0] not in self.cluster.namespaces:

@@ -66,6 +66,7 @@ def _compiled(policy: CalicoPolicy, ingress: tuple[Rule, ...], egress: tuple[Rul
         egress=egress if "Egress" in directions else (),
         order=policy.spec.order,
         log_denied=logs_denied(policy.metadata.annotations),
+        asks_for_namespaces=_asks_for_namespaces(policy),
     )
 
 
@@ -79,6 +80,12 @@ def _source(policy: CalicoPolicy) -> PolicySource:
         generation=meta.generation,
         tier=policy.spec.tier,
     )
+
+
+def _asks_for_namespaces(policy: CalicoPolicy) -> bool:
+    spec = policy.spec
+    concerns_pods = not (spec.do_not_track or spec.pre_dnat)
+    return concerns_pods and spec.namespace_selector.strip() not in ("", "all()")
 
 
 def _applies_to(policy: CalicoPolicy) -> Selects:

@@ -41,6 +41,9 @@ class CompiledPolicy:
     order: float | None = None
     """None: after every number."""
     log_denied: bool = False
+    asks_for_namespaces: bool = False
+    """Whether the user's object says by labels in which namespaces it applies: of a namespace that is not known, nobody
+    can tell. (Also where the rest of the object makes that answer no matter, so that it can be read off the object.)"""
     left_out: tuple[str, ...] = ()
     """The fields of rules that can match no packet, as "spec.ingress[2]"."""
 

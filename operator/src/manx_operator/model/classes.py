@@ -18,7 +18,7 @@ from collections.abc import Iterable
 
 from manx_core.api.v1alpha1 import OPEN_CLASS, PolicyClassSpec
 from manx_core.policy import CompiledPolicy
-from manx_core.policy.scope import NAMESPACE_KNOWN, SERVICE_ACCOUNT, hash20
+from manx_core.policy.scope import SERVICE_ACCOUNT, hash20
 from manx_core.selectors import Change, IncrementalIndex
 from manx_operator.model.programs import ProgramTable
 from manx_operator.model.surroundings import Surroundings
@@ -94,7 +94,7 @@ class ClassTable:
 
     def set_policy(self, policy: CompiledPolicy) -> None:
         """The policy, whose program exists, applies to the pods that it says."""
-        self._ask(policy.name, NAMESPACE_KNOWN in policy.applies_to.reads)
+        self._ask(policy.name, policy.asks_for_namespaces)
         self._place(policy.name, (policy.tier, policy.sort_key))
         self._move(self._index.set_selector(policy.name, policy.applies_to))
 
