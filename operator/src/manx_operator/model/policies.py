@@ -65,7 +65,9 @@ class InForce:
 
     def same_program(self, other: InForce) -> bool:
         """Whether both come to the same object."""
-        return self.compiled == other.compiled and (self.valid is None) == (other.valid is None)
+        if self.compiled != other.compiled or (self.valid is None) != (other.valid is None):
+            return False
+        return self.valid == other.valid or self.declared() == other.declared()
 
 
 def judge(policy: PolicyId, declared: Declared, old: InForce | None, stored: str = "") -> InForce:

@@ -144,7 +144,7 @@ class PolicyModel:
         if declared is None and old is None:
             return
         new = None if declared is None else judge(policy, declared, old, self._stored.get(policy.program, ""))
-        if old == new:
+        if old is not None and new is not None and old == new and old.same_program(new):
             return
         if (old.problems if old else ()) != (new.problems if new else ()):
             self._dirty_policies.add(policy)
