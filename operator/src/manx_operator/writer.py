@@ -74,6 +74,8 @@ class Writer:
         self._parked: set[Key] = set()
         self._unparking: asyncio.TimerHandle | None = None
         self._backoffs: dict[Key, Backoff] = {}
+        self._behind: dict[Key, tuple[str, float]] = {}
+        """Of what was refused for being old: its resourceVersion, and until when it is not sent again as it was."""
         self._timers: dict[Key, asyncio.TimerHandle] = {}
         self._pumping = False
         self.written = 0
@@ -183,9 +185,19 @@ class Writer:
             self._backoffs.pop(key, None)
         elif isinstance(found, Wait):
             self._park(key, found)
-        else:
+        elif not self._is_behind(key, found):
             self._bucket.take()
             self._in_flight[key] = asyncio.create_task(self._write(key, found))
+
+    def _is_behind(self, key: Key, action: Action) -> bool:
+        """Whether the cache still has what the server refused for being old; then the object is looked at later."""
+        version, until = self._behind.pop(key, (None, 0.0))
+        remaining = until - asyncio.get_running_loop().time()
+        if version != action.obj.metadata.resource_version or remaining <= 0:
+            return False
+        self._behind[key] = (action.obj.metadata.resource_version, until)
+        self.later(key, remaining)
+        return True
 
     def _park(self, key: Key, wait: Wait) -> None:
         if not wait.for_:
@@ -246,11 +258,14 @@ class Writer:
         known = key in self._backoffs
         level = logging.DEBUG if behind or known else logging.WARNING
         log.log(level, "%s of %s refused: %s", action.verb, key, error or "no answer in time")
-        self._try_again(key)
+        delay = self._try_again(key)
+        if behind:
+            self._behind[key] = (action.obj.metadata.resource_version, asyncio.get_running_loop().time() + delay)
         if isinstance(error, KubeError):
             self._refused(key, error)
 
-    def _try_again(self, key: Key) -> None:
-        """After a while, or as soon as the informer tells something new of it."""
-        backoff = self._backoffs.setdefault(key, Backoff(0.5, 30.0))
-        self.later(key, backoff.next())
+    def _try_again(self, key: Key) -> float:
+        """After so many seconds, or as soon as the informer tells something new of it."""
+        delay = self._backoffs.setdefault(key, Backoff(0.5, 30.0)).next()
+        self.later(key, delay)
+        return delay
