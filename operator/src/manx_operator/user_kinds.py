@@ -92,11 +92,17 @@ def declared(raw: Any) -> Any:
 class UserKinds:
     def __init__(self) -> None:
         self.pools: LastValid[str, PoolRule] = LastValid(_pool)
-        self.bgp_configurations: LastValid[str, BGPConfiguration] = LastValid(_bgp_configuration)
+        self.bgp_configurations: LastValid[str, BGPConfiguration] = LastValid(
+            _checked(BGPConfiguration.parse, bgp_configuration.check)
+        )
         self.bgp_peers: LastValid[str, PeerRule] = LastValid(_bgp_peer)
-        self.felix_configurations: LastValid[str, FelixConfiguration] = LastValid(_felix_configuration)
-        self.installations: LastValid[str, Installation] = LastValid(_installation)
-        self.tiers: LastValid[str, Tier] = LastValid(_tier)
+        self.felix_configurations: LastValid[str, FelixConfiguration] = LastValid(
+            _checked(FelixConfiguration.parse, felix_configuration.check)
+        )
+        self.installations: LastValid[str, Installation] = LastValid(
+            _checked(Installation.parse, installation_settings.check)
+        )
+        self.tiers: LastValid[str, Tier] = LastValid(_checked(Tier.parse, tier.check))
         self.network_sets: LastValid[ObjectKey, NetworkSetFacts] = LastValid(_network_set)
         """By namespace and name; the namespace of a GlobalNetworkSet is empty."""
 
@@ -146,40 +152,27 @@ class UserKinds:
         return [rule for _, rule in sorted(self.bgp_peers.valid.items())] if self.bgp_enabled else []
 
 
+def _checked(parse: Callable[[Raw], T], check: Callable[[T], tuple[Problem, ...]]) -> Callable[[Raw], T]:
+    """For `LastValid`, where the object itself is what counts."""
+
+    def checked(raw: Raw) -> T:
+        found = parse(raw)
+        _require(check(found))
+        return found
+
+    return checked
+
+
 def _pool(raw: Raw) -> PoolRule:
     found = IPPool.parse(raw)
     _require(ip_pool.check(found))
     return PoolRule(ip_pool.pool_of(found), _selector(found.spec.node_selector))
 
 
-def _bgp_configuration(raw: Raw) -> BGPConfiguration:
-    found = BGPConfiguration.parse(raw)
-    _require(bgp_configuration.check(found))
-    return found
-
-
 def _bgp_peer(raw: Raw) -> PeerRule:
     found = BGPPeer.parse(raw)
     _require(bgp_peer.check(found))
     return PeerRule(peer_of(found), _selector(found.spec.node_selector))
-
-
-def _felix_configuration(raw: Raw) -> FelixConfiguration:
-    found = FelixConfiguration.parse(raw)
-    _require(felix_configuration.check(found))
-    return found
-
-
-def _installation(raw: Raw) -> Installation:
-    found = Installation.parse(raw)
-    _require(installation_settings.check(found))
-    return found
-
-
-def _tier(raw: Raw) -> Tier:
-    found = Tier.parse(raw)
-    _require(tier.check(found))
-    return found
 
 
 def _network_set(raw: Raw) -> NetworkSetFacts:

@@ -82,16 +82,18 @@ def _source(policy: CalicoPolicy) -> PolicySource:
     )
 
 
+def _concerns_pods(policy: CalicoPolicy) -> bool:
+    """Policies with doNotTrack or preDNAT concern host endpoints only."""
+    return not (policy.spec.do_not_track or policy.spec.pre_dnat)
+
+
 def _asks_for_namespaces(policy: CalicoPolicy) -> bool:
-    spec = policy.spec
-    concerns_pods = not (spec.do_not_track or spec.pre_dnat)
-    return concerns_pods and spec.namespace_selector.strip() not in ("", "all()")
+    return _concerns_pods(policy) and policy.spec.namespace_selector.strip() not in ("", "all()")
 
 
 def _applies_to(policy: CalicoPolicy) -> Selects:
-    """Policies with doNotTrack or preDNAT concern host endpoints only."""
     spec = policy.spec
-    if spec.do_not_track or spec.pre_dnat:
+    if not _concerns_pods(policy):
         return NOTHING
     return applies_to(policy.metadata.namespace, spec.selector, spec.namespace_selector, spec.service_account_selector)
 
