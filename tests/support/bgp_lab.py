@@ -196,6 +196,19 @@ class Mesh:
         settings = msgspec.structs.replace(self.settings, as_number=self.as_of(node))
         return replace(node.view, settings=settings, mesh=members, peers=peers)
 
+    def await_sessions_without_gap(self) -> None:
+        """Until every session is established; at no look meanwhile may a route be missing anywhere."""
+        gaps = 0
+
+        def back() -> bool:
+            nonlocal gaps
+            gaps += not self.complete()
+            return all(set(node.states().values()) == {"Established"} for node in self.nodes)
+
+        eventually(back, "sessions are back")
+        self.await_routes()
+        assert gaps == 0
+
     def as_of(self, node: Node) -> int:
         return self.as_numbers.get(node.name, self.settings.as_number)
 

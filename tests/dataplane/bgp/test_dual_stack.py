@@ -62,16 +62,7 @@ def test_killed_speaker_loses_no_route_of_either_family(mesh: Mesh, how: signal.
     eventually(lambda: "Established" not in other.states().values(), "the peer sees it")
     assert mesh.complete()
     victim.start_speaker()
-    gaps = 0
-
-    def back() -> bool:
-        nonlocal gaps
-        gaps += not mesh.complete()
-        return all(set(node.states().values()) == {"Established"} for node in mesh.nodes)
-
-    eventually(back, "sessions are back")
-    mesh.await_routes()
-    assert gaps == 0
+    mesh.await_sessions_without_gap()
 
 
 def test_killed_agent_and_relay_are_replaced_and_know_both_families(mesh: Mesh) -> None:

@@ -115,16 +115,7 @@ def test_killed_speaker_loses_no_route_anywhere(mesh: Mesh, how: signal.Signals)
     eventually(lambda: mesh.nodes[1].states()[victim.name] != "Established", "a peer sees it")
     assert mesh.complete()
     victim.start_speaker()
-    gaps = 0
-
-    def back() -> bool:
-        nonlocal gaps
-        gaps += not mesh.complete()
-        return all(set(node.states().values()) == {"Established"} for node in mesh.nodes)
-
-    eventually(back, "sessions are back")
-    mesh.await_routes()
-    assert gaps == 0
+    mesh.await_sessions_without_gap()
 
 
 def test_speaker_that_stays_away_loses_its_routes_after_the_restart_time(mesh: Mesh) -> None:
