@@ -6,6 +6,7 @@ is its own, so Debian's alternatives change for that node alone.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
 from lab.cluster import Cluster
@@ -13,6 +14,7 @@ from lab.cluster import Cluster
 Backend = Literal["nft", "legacy"]
 FAMILIES = ("iptables", "ip6tables")
 HINT = "KUBE-IPTABLES-HINT"
+FOREIGN = ("KUBE-", "CNI-")
 
 
 def switch(cluster: Cluster, node: str, backend: Backend) -> None:
@@ -36,9 +38,29 @@ def switch(cluster: Cluster, node: str, backend: Backend) -> None:
 
 
 def _remove_kubernetes(cluster: Cluster, node: str, program: str) -> None:
-    lines = cluster.node_exec(node, f"{program}-save").splitlines()
-    kept = [line for line in lines if "KUBE-" not in line and "CNI-" not in line]
-    cluster.node_exec(node, f"{program}-restore", stdin="\n".join([*kept, ""]))
+    """Delete Kubernetes' chains and the rules that lead there, and nothing else.
+
+    Never a whole table read and written back: the agent goes on meanwhile, and what was read would name sets of its
+    that are gone, or bring back rules that it replaced.
+    """
+    lines = _without_kubernetes(cluster.node_exec(node, f"{program}-save").splitlines())
+    cluster.node_exec(node, f"{program}-restore", "--noflush", stdin="\n".join([*lines, ""]))
+
+
+def _without_kubernetes(saved_lines: Iterable[str]) -> Iterator[str]:
+    """What iptables-restore --noflush is told for a table's foreign chains to go."""
+    chains: list[str] = []
+    for line in saved_lines:
+        if line.startswith("*"):
+            chains = []
+            yield line
+        elif line == "COMMIT":
+            yield from (f"-{verb} {chain}" for verb in "FX" for chain in chains)
+            yield line
+        elif line.startswith(tuple(f":{prefix}" for prefix in FOREIGN)):
+            chains.append(line[1:].split()[0])
+        elif line.startswith("-A ") and line[3:].split()[0] not in chains and any(each in line for each in FOREIGN):
+            yield f"-D{line[2:]}"
 
 
 def saved(cluster: Cluster, node: str, backend: Backend) -> str:
