@@ -2,6 +2,7 @@
 IMAGE ?= docker.io/manxnet/manx:v0.1.0
 NAME ?= manx
 NODES ?= 3
+SIZE ?= full
 
 .PHONY: help up down dev bare show image test bench properties conformance policies lock generate
 
@@ -29,8 +30,8 @@ image: ## Manx's image for a registry of your own (IMAGE=registry/name:tag, BASE
 test: ## every check and every test
 	./hack/test
 
-bench: ## measure on a lab of its own, each figure beside its floor (BENCH="--rounds 50")
-	./hack/bench/run $(BENCH)
+bench: ## measure everything, each figure beside its floor (SIZE=quick|full BENCH="--only cni")
+	./hack/bench/run --size $(SIZE) $(BENCH)
 
 properties: ## what must hold of policy, on random clusters for as long as one likes (MINUTES=60 SEED=)
 	./hack/properties $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))

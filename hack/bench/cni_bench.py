@@ -20,6 +20,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from bench.figures import Figure, table
+from bench.measures import Given
 from cni_node import CniNode, compiled
 from netns import Netns
 
@@ -76,18 +77,19 @@ def measured(node: CniNode, rounds: int) -> list[Figure]:
     add_floor, del_floor = floor(node.netns, rounds)
     adds, deletes = one_after_another(node, rounds)
     return [
-        figure("CNI ADD, executable from start to end", adds, "ip -batch: veth and route", add_floor),
-        figure("CNI DEL, executable from start to end", deletes, "ip -batch: veth deleted", del_floor),
-        figure("  of which starting the executable", executable(rounds)),
+        figure("cni.add", "CNI ADD, executable from start to end", adds, "ip -batch: veth and route", add_floor),
+        figure("cni.del", "CNI DEL, executable from start to end", deletes, "ip -batch: veth deleted", del_floor),
+        figure("cni.start", "  of which starting the executable", executable(rounds)),
     ]
 
 
-def figure(name: str, seconds: list[float], floor_name: str = "", least: Sequence[float] = ()) -> Figure:
-    return Figure(name, "ms", tuple(s * 1000 for s in seconds), floor_name, tuple(s * 1000 for s in least))
+def figure(key: str, name: str, seconds: list[float], floor_name: str = "", least: Sequence[float] = ()) -> Figure:
+    return Figure(key, name, "ms", tuple(s * 1000 for s in seconds), floor_name, tuple(s * 1000 for s in least))
 
 
-def measure(rounds: int) -> list[Figure]:
+def measure(given: Given) -> list[Figure]:
     """ADD and DEL, each beside its floor, on a node of its own."""
+    rounds = 5 if given.quick else 30
     with CniNode(blocks="10.99.0.0/22") as node:
         node.start()
         return measured(node, rounds)

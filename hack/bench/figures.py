@@ -16,14 +16,22 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Figure:
-    """Samples of one thing, in `unit` ("ms", "MB", "% of a core"), and of the least that it could be (none: nothing to
-    compare with)."""
+    """Samples of one thing, in `unit` ("ms", "MB", "% of a core", "writes"), and of the least that it could be (none:
+    nothing to compare with).
 
+    `key` (dotted: "agent.start") stays the same from run to run. `peer` says in words what another project was measured
+    or published at, elsewhere: no ratio is formed with it. `exact`: a count, which nothing but a change of Manx or of
+    the load alters.
+    """
+
+    key: str
     name: str
     unit: str
     samples: tuple[float, ...]
     floor_name: str = ""
     floor: tuple[float, ...] = ()
+    peer: str = ""
+    exact: bool = False
 
     @property
     def ratio(self) -> float | None:
@@ -34,7 +42,8 @@ class Figure:
 
     def as_json(self) -> dict[str, Any]:
         floor = {"name": self.floor_name, **summary(self.floor)} if self.floor else None
-        return {"name": self.name, "unit": self.unit, **summary(self.samples), "floor": floor, "ratio": self.ratio}
+        known = {"name": self.name, "unit": self.unit, "exact": self.exact, "peer": self.peer or None}
+        return {**known, **summary(self.samples), "floor": floor, "ratio": self.ratio}
 
 
 def summary(samples: Sequence[float]) -> dict[str, Any]:
@@ -56,8 +65,8 @@ def percentile(samples: Sequence[float], share: int) -> float:
 
 
 def table(figures: Sequence[Figure]) -> str:
-    """The figures as lines, each floor below what it is the floor of."""
-    head = f"{'':52} {'lowest':>9} {'median':>9} {'p90':>9} {'highest':>9} {'':11} {'ratio':>6}"
+    """The figures as lines, each floor (and what others were measured at) below what it belongs to."""
+    head = f"{'':60} {'lowest':>9} {'median':>9} {'p90':>9} {'highest':>9} {'':11} {'ratio':>6}"
     return "\n".join([head, *(line for figure in figures for line in _lines(figure))])
 
 
@@ -66,12 +75,14 @@ def _lines(figure: Figure) -> list[str]:
     lines = [_line(figure.name, figure.samples, figure.unit, ratio)]
     if figure.floor:
         lines.append(_line(f"  floor: {figure.floor_name}", figure.floor, figure.unit, ""))
+    if figure.peer:
+        lines.append(f"  elsewhere: {figure.peer}")
     return lines
 
 
 def _line(name: str, samples: Sequence[float], unit: str, ratio: str) -> str:
     columns = (min(samples), statistics.median(samples), percentile(samples, 90), max(samples))
-    return f"{name:52} {' '.join(f'{value:9.2f}' for value in columns)} {unit:11} {ratio}".rstrip()
+    return f"{name:60} {' '.join(f'{value:9.2f}' for value in columns)} {unit:11} {ratio}".rstrip()
 
 
 def machine() -> dict[str, Any]:

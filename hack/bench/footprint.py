@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.figures import Figure
+from bench.measures import Given
 from lab.cluster import Cluster
 from lab.run import LabError
 
@@ -38,7 +39,18 @@ class Usage:
     proportional: float
 
 
-def measure(cluster: Cluster, seconds: float) -> list[Figure]:
+SECONDS = 60.0
+"""Of watching idle."""
+
+
+def measure(given: Given) -> list[Figure]:
+    """Of the shared lab."""
+    with given.lab() as cluster:
+        time.sleep(30)  # what its start began shall be over
+        return measured(cluster, SECONDS)
+
+
+def measured(cluster: Cluster, seconds: float) -> list[Figure]:
     """Idle for so many seconds, of every process of Manx's. Raises LabError where one is missing, or ends meanwhile."""
     found = processes(cluster)
     if missing := set(ROLES.values()) - set(found.values()):
@@ -61,10 +73,13 @@ def _of_role(
     role: str, pids: list[int], after: dict[int, Usage], share: dict[int, float], floor: int
 ) -> Iterator[Figure]:
     count = f"{len(pids)} of them" if len(pids) > 1 else "one"
+    key = f"footprint.{role.lower()}"
     resident = tuple(after[pid].resident for pid in pids)
-    yield Figure(f"{role} ({count}), resident", "MB", resident, FLOOR, (after[floor].resident,))
-    yield Figure(f"{role}, its share of memory", "MB", tuple(after[pid].proportional for pid in pids))
-    yield Figure(f"{role}, idle", "% of a core", tuple(share[pid] for pid in pids))
+    yield Figure(f"{key}.resident", f"{role} ({count}), resident", "MB", resident, FLOOR, (after[floor].resident,))
+    yield Figure(
+        f"{key}.proportional", f"{role}, its share of memory", "MB", tuple(after[pid].proportional for pid in pids)
+    )
+    yield Figure(f"{key}.idle", f"{role}, idle", "% of a core", tuple(share[pid] for pid in pids))
 
 
 def processes(cluster: Cluster) -> dict[int, str]:

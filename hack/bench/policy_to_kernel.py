@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from bench.figures import Figure
+from bench.measures import Given
 from bench.namespaces import entered
 from bench.nft_events import NftEvents
 from lab.cluster import Cluster
@@ -51,7 +52,17 @@ class Round:
     """When the rule was in each node's kernel."""
 
 
-async def measure(cluster: Cluster, rounds: int) -> list[Figure]:
+ROUNDS = 30
+
+
+def measure(given: Given) -> list[Figure]:
+    """On the shared lab."""
+    with given.lab() as cluster:
+        time.sleep(30)  # what its start began shall be over
+        return asyncio.run(measured(cluster, ROUNDS))
+
+
+async def measured(cluster: Cluster, rounds: int) -> list[Figure]:
     """The figure, and its steps. Raises LabError where the lab cannot be measured."""
     prepare(cluster)
     try:
@@ -209,13 +220,13 @@ def figures(rounds: list[Round], floors: list[float]) -> list[Figure]:
     whole = tuple(max(one.nodes) * 1000 for one in rounds)
     floor = tuple(took * 1000 for took in floors)
     name = f"policy created, rule on all {len(rounds[0].nodes)} nodes"
-    return [Figure(name, "ms", whole, "iptables-restore of that rule", floor), *_steps(rounds)]
+    return [Figure("policy.kernel", name, "ms", whole, "iptables-restore of that rule", floor), *_steps(rounds)]
 
 
 def _steps(rounds: list[Round]) -> Iterator[Figure]:
-    yield Figure("  API server has accepted it", "ms", tuple(one.accepted * 1000 for one in rounds))
+    yield Figure("policy.accepted", "  API server has accepted it", "ms", tuple(one.accepted * 1000 for one in rounds))
     for kind in (resource.kind for resource in STEPS):
         samples = tuple(one.heard[kind] * 1000 for one in rounds if kind in one.heard)
         if samples:
-            yield Figure(f"  operator's last {kind} written and heard", "ms", samples)
-    yield Figure("  rule on the first node", "ms", tuple(min(one.nodes) * 1000 for one in rounds))
+            yield Figure(f"policy.{kind.lower()}", f"  operator's last {kind} written and heard", "ms", samples)
+    yield Figure("policy.first", "  rule on the first node", "ms", tuple(min(one.nodes) * 1000 for one in rounds))

@@ -45,5 +45,6 @@ STAGES = (
     _pytest("unit", "2 min", "tests/unit", "-n", "2"),
     Stage("go", "1 min", (PYTHON, "-m", "lab", "gotest")),
     _pytest("dataplane", "5 min", "tests/dataplane", "-n", "3", "--dist", "loadfile"),
-    _pytest("lab", "15 min", "tests/lab"),
+    Stage("bench", "3 min", ("hack/bench/run", "--check")),
+    _pytest("lab", "25 min", "tests/lab"),
 )

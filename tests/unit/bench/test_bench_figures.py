@@ -28,23 +28,24 @@ def test_percentile_is_the_lowest_sample_that_so_many_do_not_exceed(samples: lis
 
 
 def test_a_figure_beside_its_floor() -> None:
-    figure = Figure("policy", "ms", (100.0, 300.0, 200.0), "bare", (10.0, 20.0, 30.0))
+    figure = Figure("p", "policy", "ms", (100.0, 300.0, 200.0), "bare", (10.0, 20.0, 30.0), peer="Other: 5 ms")
     assert figure.ratio == 10.0
-    head, own, floor = table([figure]).splitlines()
+    head, own, floor, elsewhere = table([figure]).splitlines()
     assert head.split() == ["lowest", "median", "p90", "highest", "ratio"]
     assert own.split() == ["policy", "100.00", "200.00", "300.00", "300.00", "ms", "10.0"]
     assert floor.split() == ["floor:", "bare", "10.00", "20.00", "30.00", "30.00", "ms"]
+    assert elsewhere.split() == ["elsewhere:", "Other:", "5", "ms"]
 
 
 @pytest.mark.parametrize("floor", [(), (0.0, 0.0)])
 def test_without_a_floor_there_is_no_ratio(floor: tuple[float, ...]) -> None:
-    assert Figure("idle", "% of a core", (0.5,), "nothing", floor).ratio is None
+    assert Figure("i", "idle", "% of a core", (0.5,), "nothing", floor).ratio is None
 
 
 def test_json_has_what_the_table_has_and_the_samples() -> None:
-    written = json.loads(json.dumps(Figure("policy", "ms", (1.0, 2.0), "bare", (1.0,)).as_json()))
+    written = json.loads(json.dumps(Figure("p", "policy", "ms", (1.0, 2.0), "bare", (1.0,)).as_json()))
     assert written["samples"] == [1.0, 2.0]
     assert written["ratio"] == 1.5
     assert written["floor"]["name"] == "bare"
-    assert Figure("alone", "MB", (1.0,)).as_json()["floor"] is None
+    assert Figure("a", "alone", "MB", (1.0,)).as_json()["floor"] is None
     assert machine()["cores"] >= 1

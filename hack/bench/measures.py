@@ -1,0 +1,52 @@
+"""Owns which measures there are, in which order, and what each is given.
+
+It must not know how anything is measured: each measure is a module (or package) of its own, which starts and ends all
+that it needs. They are imported when they run, so that one whose needs are missing here keeps none of the others away.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Literal, cast
+
+from bench.figures import Figure
+from lab.cluster import Cluster
+
+SizeName = Literal["quick", "full"]
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a measure may know of the run. `lab` brings up the cluster that several measures share, once asked for."""
+
+    size: SizeName
+    lab: Callable[[], AbstractContextManager[Cluster]]
+
+    @property
+    def quick(self) -> bool:
+        return self.size == "quick"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """`module` has `measure(given) -> Iterable[Figure]`. `quick`: whether it has a quick size (else that leaves it
+    out)."""
+
+    text: str
+    module: str
+    quick: bool = True
+
+    def run(self, given: Given) -> Iterator[Figure]:
+        """Figures as they are found. Raises what the measure raises: LabError, RuntimeError, OSError."""
+        measure = cast(Callable[[Given], Iterable[Figure]], importlib.import_module(self.module).measure)
+        yield from measure(given)
+
+
+MEASURES = {
+    "policy": Measure("a policy into all nodes' kernels, on a lab", "bench.policy_to_kernel", quick=False),
+    "footprint": Measure("memory and idle CPU of every process, on a lab", "bench.footprint", quick=False),
+    "cni": Measure("CNI ADD and DEL", "bench.cni_bench"),
+}
