@@ -1,12 +1,16 @@
 """Fields of Calico's FelixConfiguration that change nothing here: they are accepted, and told to be without effect.
 
-Owns: their names and types. Must not: hold one that Manx acts on.
+Owns: their names, types and, where Calico's schema has any, their words and ranges. Must not: hold one that Manx acts
+on.
 
-Why a list: Calico's YAML is applied unmodified, a wrong type is refused as Calico refuses it, and a field unknown to
-both is told from one that only Manx does not act on. Source: Calico v3.30, FelixConfigurationSpec.
+Why a list: Calico's YAML is applied unmodified, what Calico refuses is refused, and a field unknown to both is told
+from one that only Manx does not act on. Source: Calico v3.30, FelixConfigurationSpec.
 """
 
 from __future__ import annotations
+
+import re
+from typing import Any
 
 _BOOLEANS = """
 allowIPIPPacketsFromWorkloads allowVXLANPacketsFromWorkloads bpfConnectTimeLoadBalancingEnabled bpfDisableUnprivileged
@@ -74,3 +78,61 @@ PYTHON_TYPES: dict[str, tuple[type, ...]] = {
     "object": (dict,),
     "any": (object,),
 }
+
+WORDS: dict[str, tuple[str, ...]] = {
+    "awsSrcDstCheck": ("DoNothing", "Enable", "Disable"),
+    "bpfConnectTimeLoadBalancing": ("TCP", "Enabled", "Disabled"),
+    "bpfHostNetworkedNATWithoutCTLB": ("Enabled", "Disabled"),
+    "floatingIPs": ("Enabled", "Disabled"),
+    "windowsManageFirewallRules": ("Enabled", "Disabled"),
+}
+"""Field → the words that it may be."""
+_SEVERITIES = ("Debug", "Info", "Warning", "Error", "Fatal")
+WORDS_IN_ANY_CASE: dict[str, tuple[str, ...]] = {
+    "bpfEnforceRPF": ("Disabled", "Strict", "Loose"),
+    "bpfExternalServiceMode": ("Tunnel", "DSR"),
+    "bpfLogLevel": ("Off", "Info", "Debug"),
+    "iptablesMangleAllowAction": ("Accept", "Return"),
+    "logSeverityFile": _SEVERITIES,
+    "logSeverityScreen": _SEVERITIES,
+    "logSeveritySys": _SEVERITIES,
+    "routeSource": ("WorkloadIPs", "CalicoIPAM"),
+    "serviceLoopPrevention": ("Drop", "Reject", "Disabled"),
+    "workloadSourceSpoofing": ("Disabled", "Any"),
+}
+"""The same, of words that may also be empty."""
+_DURATIONS = """
+bpfKubeProxyMinSyncPeriod debugSimulateCalcGraphHangAfter debugSimulateDataplaneApplyDelay
+debugSimulateDataplaneHangAfter endpointReportingDelay interfaceRefreshInterval iptablesLockProbeInterval
+iptablesLockTimeout iptablesPostWriteCheckInterval netlinkTimeout reportingInterval reportingTTL
+usageReportingInitialDelay usageReportingInterval wireguardKeepAlive xdpRefreshInterval
+"""
+_PORTS = """
+debugPort healthPort metadataPort prometheusMetricsPort vxlanPort wireguardListeningPort wireguardListeningPortV6
+"""
+DURATIONS, PORTS = frozenset(_DURATIONS.split()), frozenset(_PORTS.split())
+DURATION_PATTERN = "^([0-9]+([.][0-9]+)?(ms|s|m|h))*$"
+
+
+def allowed(name: str) -> tuple[str, dict[str, Any]]:
+    """What a field's value must be beside its type, in words, and as keywords of a schema; empty: anything."""
+    if words := WORDS.get(name):
+        return f"one of {', '.join(words)}", {"enum": list(words)}
+    if words := WORDS_IN_ANY_CASE.get(name):
+        return f"one of {', '.join(words)}", {"pattern": f"^(?i)({'|'.join(words)})?$"}
+    if name in DURATIONS:
+        return 'a duration such as "90s" or "2m30s"', {"pattern": DURATION_PATTERN}
+    if name in PORTS:
+        return "a port from 0 to 65535", {"minimum": 0, "maximum": 65535}
+    return "", {}
+
+
+def fits(name: str, value: object) -> bool:
+    """Whether a value of the right type is one that the field may have."""
+    if words := WORDS.get(name):
+        return value in words
+    if words := WORDS_IN_ANY_CASE.get(name):
+        return not value or str(value).lower() in {word.lower() for word in words}
+    if name in DURATIONS:
+        return re.fullmatch(DURATION_PATTERN, str(value)) is not None
+    return name not in PORTS or (isinstance(value, int) and 0 <= value <= 65535)
