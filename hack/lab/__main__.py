@@ -47,6 +47,7 @@ def _add_up(up: argparse.ArgumentParser) -> None:
     up.add_argument("--bare", action="store_true", help="a cluster without Manx: its nodes stay NotReady")
     up.add_argument("--dev", action="store_true", help="Manx from the working tree, as processes of the host")
     up.add_argument("--ipv4-only", action="store_true", help="pods have IPv4 addresses only")
+    up.add_argument("--ipv6-only", action="store_true", help="nothing in the cluster has an IPv4 address")
     up.add_argument("--no-show", action="store_true", help="install Manx, but do not end with the show")
     up.add_argument("--images", nargs="+", default=[], metavar="FILE", help="further image archives for every node")
     up.add_argument("--image", default=DEFAULT_IMAGE, help="the name that Manx's image gets in the nodes")

@@ -145,7 +145,7 @@ class Cluster:
         host = next(host for host in range(FIRST_EXTRA_HOST, 255) if host not in taken)
         self._extra(host).write_text(name)
         self.machines.start(name)
-        member = Member(name, host)
+        member = self.settings.at(name, host)
         fabric.connect(self.machines, member)
         return member
 

@@ -25,6 +25,7 @@ def do_up(options: Namespace) -> None:
         bare=options.bare,
         dev=options.dev,
         ipv4_only=options.ipv4_only,
+        ipv6_only=options.ipv6_only,
         image=options.image,
         extra_images=options.images,
         apiserver_args=options.apiserver_arg,

@@ -15,15 +15,15 @@ from pathlib import Path
 from lab import fabric, pki
 from lab.machines import Machines
 from lab.run import LabError, wait_for
-from lab.settings import API_PORT, CLUSTER_DOMAIN, SERVICE_CIDR, SERVICE_CIDR6, Settings
+from lab.settings import API_PORT, API_SERVICE, CLUSTER_DOMAIN, SERVICE_CIDR, Settings
 
 MACHINE = "control-plane"
-SERVICE_API_ADDRESS = "10.96.0.1"
 
 
 def server_url(settings: Settings) -> str:
     """The API server as machines of the lab reach it."""
-    return f"https://{settings.member(MACHINE).address}:{API_PORT}"
+    address = settings.member(MACHINE).address
+    return f"https://{f'[{address}]' if ':' in address else address}:{API_PORT}"
 
 
 def write_credentials(settings: Settings) -> pki.Authority:
@@ -31,7 +31,7 @@ def write_credentials(settings: Settings) -> pki.Authority:
     directory = settings.state / "pki"
     authority = pki.Authority(directory)
     member = settings.member(MACHINE)
-    names = ["127.0.0.1", "localhost", member.address, member.address6, SERVICE_API_ADDRESS]
+    names = ["127.0.0.1", "localhost", member.address, member.address6, *API_SERVICE.values()]
     names += ["kubernetes", "kubernetes.default", "kubernetes.default.svc", f"kubernetes.default.svc.{CLUSTER_DOMAIN}"]
     authority.issue("apiserver", "kube-apiserver", names=names)
     authority.issue("apiserver-kubelet", "kube-apiserver-kubelet-client", "system:masters")
@@ -67,9 +67,10 @@ def _apiserver_flags(settings: Settings) -> list[str]:
     keys, member = settings.state / "pki", settings.member(MACHINE)
     return [
         f"--advertise-address={member.address}",
+        "--bind-address=::",  # of both families
         f"--secure-port={API_PORT}",
         "--etcd-servers=http://127.0.0.1:2379",
-        f"--service-cluster-ip-range={SERVICE_CIDR},{SERVICE_CIDR6}",
+        f"--service-cluster-ip-range={','.join(SERVICE_CIDR[family] for family in settings.node_families)}",
         "--authorization-mode=Node,RBAC",
         "--enable-admission-plugins=NodeRestriction",
         "--allow-privileged=true",

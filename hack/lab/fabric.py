@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from lab.machines import Machines
 from lab.run import run
-from lab.settings import MTU, OUTSIDE_ADDRESS, OUTSIDE_ADDRESS6, Member
+from lab.settings import MTU, OUTSIDE, Member
 
 FABRIC, BRIDGE, UPLINK = "fabric", "br0", "eth0"
 
@@ -23,16 +23,17 @@ def build(machines: Machines) -> None:
         FABRIC,
         f"link add {BRIDGE} mtu {MTU} type bridge stp_state 0 mcast_snooping 0",
         f"link set {BRIDGE} up",
-        f"addr add {router.address}/24 dev {BRIDGE}",
+        *([f"addr add {router.address}/24 dev {BRIDGE}"] if router.has_ipv4 else []),
         f"addr add {router.address6}/64 dev {BRIDGE} nodad",
-        f"addr add {OUTSIDE_ADDRESS}/32 dev lo",
-        f"addr add {OUTSIDE_ADDRESS6}/128 dev lo",
+        *([f"addr add {OUTSIDE[4]}/32 dev lo"] if router.has_ipv4 else []),
+        f"addr add {OUTSIDE[6]}/128 dev lo",
     )
 
 
 def connect(machines: Machines, member: Member) -> None:
     """Put a cable between the bridge and a running machine; give that its addresses and default routes."""
     router = machines.settings.member(FABRIC)
+    four = [f"addr add {member.address}/24 dev {UPLINK}", f"route add default via {router.address}"]
     port = f"to-{member.name}"[:15]
     peer = f"peer name {UPLINK} mtu {MTU} netns {machines.holder(member.name)}"
     _batch(machines, FABRIC, f"link add {port} mtu {MTU} type veth {peer}", f"link set {port} master {BRIDGE} up")
@@ -40,9 +41,8 @@ def connect(machines: Machines, member: Member) -> None:
         machines,
         member.name,
         f"link set {UPLINK} up",
-        f"addr add {member.address}/24 dev {UPLINK}",
+        *(four if member.has_ipv4 else []),
         f"addr add {member.address6}/64 dev {UPLINK} nodad",
-        f"route add default via {router.address}",
         f"route add default via {router.address6}",
     )
 

@@ -15,18 +15,21 @@ from lab.settings import CHECKOUT, Settings
 
 NAMESPACE = "manx-system"
 OPERATOR_MANIFEST = CHECKOUT / "manifests/operator.yaml"
-CUSTOM_RESOURCES = CHECKOUT / "manifests/custom-resources-dual-stack.yaml"
-CUSTOM_RESOURCES_IPV4 = CHECKOUT / "manifests/custom-resources.yaml"
+CUSTOM_RESOURCES = {
+    (4,): CHECKOUT / "manifests/custom-resources.yaml",
+    (4, 6): CHECKOUT / "manifests/custom-resources-dual-stack.yaml",
+    (6,): CHECKOUT / "manifests/custom-resources-ipv6.yaml",
+}
 
 
 def custom_resources(settings: Settings) -> Path:
-    """The second manifest: the lab's cluster is dual-stack, and so are its pods unless it was asked for otherwise."""
-    return CUSTOM_RESOURCES_IPV4 if settings.ipv4_only else CUSTOM_RESOURCES
+    """The second manifest: by the families that pods are to have."""
+    return CUSTOM_RESOURCES[settings.families]
 
 
 def require_manifests() -> None:
     """LabError that names what this checkout lacks."""
-    for path in (OPERATOR_MANIFEST, CUSTOM_RESOURCES, CUSTOM_RESOURCES_IPV4):
+    for path in (OPERATOR_MANIFEST, *CUSTOM_RESOURCES.values()):
         if not path.is_file():
             raise LabError(f"{path.relative_to(CHECKOUT)} is missing in this checkout (./hack/up --bare does without)")
 

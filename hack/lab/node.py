@@ -17,7 +17,7 @@ import yaml
 from lab import binaries, control_plane, fabric, pki
 from lab.machines import Machines
 from lab.run import LabError, wait_for
-from lab.settings import CLUSTER_DNS, CLUSTER_DOMAIN, POD_CIDR, POD_CIDR6, Settings
+from lab.settings import CLUSTER_DNS, CLUSTER_DOMAIN, POD_CIDR, Settings
 
 PAUSE_IMAGE = "localhost/pause:lab"
 CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
@@ -105,7 +105,7 @@ def start_kubernetes(machines: Machines, node: str) -> None:
             f"--config={kubelet_config}",
             f"--kubeconfig={state / f'{node}.kubeconfig'}",
             f"--hostname-override={node}",
-            f"--node-ip={member.address},{member.address6}",
+            f"--node-ip={','.join(dict.fromkeys((member.address, member.address6)))}",
         ],
     )
     proxy = [str(binaries.path_of("kube-proxy")), f"--config={proxy_config}", f"--hostname-override={node}"]
@@ -142,7 +142,7 @@ def _kubelet_config(settings: Settings, node: str) -> dict[str, Any]:
         "imageGCHighThresholdPercent": 100,
         "maxPods": 250,
         "serializeImagePulls": False,
-        "clusterDNS": [CLUSTER_DNS],
+        "clusterDNS": [CLUSTER_DNS[settings.node_families[0]]],
         "clusterDomain": CLUSTER_DOMAIN,
         "resolvConf": str(settings.state / "resolv.conf"),
     }
@@ -153,7 +153,7 @@ def _proxy_config(settings: Settings) -> dict[str, Any]:
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
         "kind": "KubeProxyConfiguration",
         "mode": "iptables",
-        "clusterCIDR": f"{POD_CIDR},{POD_CIDR6}",
+        "clusterCIDR": ",".join(POD_CIDR[family] for family in settings.node_families),
         "clientConnection": {"kubeconfig": str(settings.state / "kube-proxy.kubeconfig")},
         # The limits of connection tracking belong to the whole machine: leave them as they are.
         "conntrack": {"maxPerCore": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},

@@ -21,19 +21,17 @@ STATE_ROOT = Path("/var/lib/manx-lab")
 CACHE = Path(os.environ.get("MANX_CACHE", "/var/cache/manx"))
 CHECKOUT = Path(__file__).resolve().parents[2]
 
-POD_CIDR = "10.244.0.0/16"
-POD_CIDR6 = "fd10:244::/64"  # RFC 4193
-SERVICE_CIDR = "10.96.0.0/16"
-SERVICE_CIDR6 = "fd10:96::/112"
-CLUSTER_DNS = "10.96.0.10"
+POD_CIDR = {4: "10.244.0.0/16", 6: "fd10:244::/64"}  # RFC 4193
+SERVICE_CIDR = {4: "10.96.0.0/16", 6: "fd10:96::/112"}
+API_SERVICE = {4: "10.96.0.1", 6: "fd10:96::1"}
+CLUSTER_DNS = {4: "10.96.0.10", 6: "fd10:96::a"}
 CLUSTER_DOMAIN = "cluster.local"
 MTU = 1500
 UNDERLAY4 = "198.51.100.{host}"  # RFC 5737
 UNDERLAY6 = "2001:db8:51::{host:x}"  # RFC 3849
 ROUTER_HOST, CONTROL_PLANE_HOST, FIRST_NODE_HOST, FIRST_EXTRA_HOST = 1, 2, 10, 200
 API_PORT = 6443
-OUTSIDE_ADDRESS = "203.0.113.10"  # RFC 5737: a host beyond the fabric's router, that knows no pod's address
-OUTSIDE_ADDRESS6 = "2001:db8:cb::10"  # RFC 3849: the same host
+OUTSIDE = {4: "203.0.113.10", 6: "2001:db8:cb::10"}  # RFC 5737, 3849: a host that knows no pod's address
 MAX_NODES = 60
 DEFAULT_IMAGE = "docker.io/manxnet/manx:v0.1.0"
 
@@ -44,11 +42,12 @@ class Member:
 
     name: str
     host: int
+    has_ipv4: bool = True
 
     @property
     def address(self) -> str:
-        """IPv4 address on the fabric."""
-        return UNDERLAY4.format(host=self.host)
+        """Address on the fabric by which the cluster knows it: the IPv4 one if it has one."""
+        return UNDERLAY4.format(host=self.host) if self.has_ipv4 else self.address6
 
     @property
     def address6(self) -> str:
@@ -66,6 +65,7 @@ class Settings:
     bare: bool = False
     dev: bool = False
     ipv4_only: bool = False
+    ipv6_only: bool = False
     image: str = DEFAULT_IMAGE
     extra_images: list[str] = field(default_factory=list)
     apiserver_args: list[str] = field(default_factory=list)
@@ -73,6 +73,8 @@ class Settings:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9-]{0,30}", self.name):
             raise LabError(f"--name {self.name!r}: lower-case letters, digits and dashes, at most 31, a letter first")
+        if self.ipv4_only and self.ipv6_only:
+            raise LabError("--ipv4-only and --ipv6-only: one of them")
         if not 1 <= self.nodes <= MAX_NODES:
             raise LabError(f"--nodes {self.nodes}: 1 to {MAX_NODES} nodes are possible")
 
@@ -92,9 +94,14 @@ class Settings:
         return self.state / "kubeconfig"
 
     @property
-    def families(self) -> int:
-        """How many families of addresses pods have."""
-        return 1 if self.ipv4_only else 2
+    def families(self) -> tuple[int, ...]:
+        """Which families of addresses pods have."""
+        return (4,) if self.ipv4_only else (6,) if self.ipv6_only else (4, 6)
+
+    @property
+    def node_families(self) -> tuple[int, ...]:
+        """Which families of addresses machines and services have, the cluster's first one first."""
+        return (6,) if self.ipv6_only else (4, 6)
 
     @property
     def node_names(self) -> list[str]:
@@ -110,10 +117,14 @@ class Settings:
         """The network stack called ``name``; LabError if this lab has none."""
         fixed = {"fabric": ROUTER_HOST, "control-plane": CONTROL_PLANE_HOST}
         if name in fixed:
-            return Member(name, fixed[name])
+            return self.at(name, fixed[name])
         if name in self.node_names:
-            return Member(name, FIRST_NODE_HOST + int(name.removeprefix("node")))
+            return self.at(name, FIRST_NODE_HOST + int(name.removeprefix("node")))
         raise LabError(f"{name!r} is not in the lab {self.name!r}: it has {', '.join([*fixed, *self.node_names])}")
+
+    def at(self, name: str, host: int) -> Member:
+        """The network stack of this number on the fabric."""
+        return Member(name, host, has_ipv4=4 in self.node_families)
 
     def save(self) -> None:
         """Write the settings into the state directory."""

@@ -63,7 +63,7 @@ def show_sessions(script: Transcript) -> None:
     wait_mesh(script, DEFAULT_AS)
     script.typed("get", "nodereports")
     print_sessions(script)
-    others = (script.settings.nodes - 1) * script.settings.families
+    others = (script.settings.nodes - 1) * len(script.settings.families)
     for node in script.settings.node_names:
         count = len(established(script, node))
         script.check(count == others, f"{node}'s kernel has {count} established connections on TCP port 179")
@@ -71,7 +71,7 @@ def show_sessions(script: Transcript) -> None:
 
 def wait_mesh(script: Transcript, as_number: int) -> None:
     """Wait until every node reports a session of each family with every other, all in one AS."""
-    wanted = (script.settings.nodes - 1) * script.settings.families
+    wanted = (script.settings.nodes - 1) * len(script.settings.families)
 
     def whole() -> bool:
         return all(
@@ -121,8 +121,9 @@ def show_routes(script: Transcript) -> None:
             return wanted <= kernel_routes(script, node)
 
         wait_for(f"{node} to have routes {sorted(wanted)}", learned, timeout=30)
-        script.typed_on(node, "ip", "route", "show", "proto", ROUTE_PROTOCOL)
-        if script.settings.families > 1:
+        if 4 in script.settings.families:
+            script.typed_on(node, "ip", "route", "show", "proto", ROUTE_PROTOCOL)
+        if 6 in script.settings.families:
             script.typed_on(node, "ip", "-6", "route", "show", "proto", ROUTE_PROTOCOL)
         script.check(learned(), f"{node} reaches {len(wanted)} blocks by way of their nodes")
 
@@ -209,7 +210,7 @@ def check_opens(script: Transcript, captured: dict[tuple[str, str], int]) -> Non
     """Every session's two OPEN messages carried the new number."""
     members = [script.settings.member(name) for name in script.settings.node_names]
     addresses = {member.address: member.name for member in members}
-    if script.settings.families > 1:
+    if 6 in script.settings.families:
         addresses |= {member.address6: member.name for member in members}
     for pair in itertools.permutations(addresses, 2):
         if (":" in pair[0]) != (":" in pair[1]) or addresses[pair[0]] == addresses[pair[1]]:

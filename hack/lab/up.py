@@ -6,6 +6,7 @@ needs to know only one starting point.
 
 from __future__ import annotations
 
+import json
 import socket
 import sys
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from lab.down import down
 from lab.kubectl import Kubectl
 from lab.machines import HERE, ROOT, Machines
 from lab.run import LabError, wait_for
-from lab.settings import API_PORT, Settings
+from lab.settings import API_PORT, CLUSTER_DNS, Settings
 from lab.stages import Stages
 
 MANIFESTS = HERE / "manifests"
@@ -67,8 +68,15 @@ def bring_up_bare(wanted: Settings, stages: Stages) -> Machines:
         control_plane.start_controllers(machines, binaries.KUBE.directory)
         each_node(machines, lambda name: node.start_kubernetes(machines, name))
         wait_registered(settings)
-        Kubectl(settings)("apply", "-f", str(MANIFESTS))
+        Kubectl(settings)("apply", "-f", "-", stdin=cluster_dns(settings))
     return machines
+
+
+def cluster_dns(settings: Settings) -> str:
+    """What the kubelets tell pods to ask, at the addresses that services have in this lab."""
+    addresses = [CLUSTER_DNS[family] for family in settings.node_families]
+    text = (MANIFESTS / "coredns.yaml").read_text()
+    return text.replace("ADDRESSES", json.dumps(addresses)).replace("ADDRESS", json.dumps(addresses[0]))
 
 
 def _claim(settings: Settings) -> Settings:

@@ -56,7 +56,7 @@ def wide_world(policy_world: World) -> Iterator[World]:
     spec = {
         "selector": {"pod": "b"},
         "ports": [{"port": 8000, "targetPort": "web"}],
-        "ipFamilyPolicy": "RequireDualStack",
+        "ipFamilyPolicy": "PreferDualStack",
     }
     world.cluster.apply({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec})
     world.wide = True

@@ -1,5 +1,6 @@
-"""The pod network by real packets: pods to pods on a node and across nodes, to nodes and back, to the outside; what a
-pod's interface looks like; and what a pod cannot do: send from an address that is not its own.
+"""The pod network by real packets, over each family that pods have: pods to pods on a node and across nodes, to nodes
+and back, to the outside; what a pod's interface looks like; and what a pod cannot do: send from an address that is not
+its own.
 """
 
 from __future__ import annotations
@@ -7,43 +8,87 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import ipaddress
 import itertools
 import json
 import random
-import re
 import socket
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pytest
 
 from lab.cluster import Cluster
-from lab.settings import MTU, OUTSIDE_ADDRESS
+from lab.settings import API_SERVICE, CLUSTER_DNS, MTU, OUTSIDE, POD_CIDR
 from lab_ends import HTTP, SERVER, UDP, End, Watch, datagram, ends_of, forge, transfer
 
 NAMESPACE = "manx-pods"
-GATEWAY = "169.254.1.1"
-HEADERS = 28  # IPv4 and UDP
-DONT_FRAGMENT = (socket.IPPROTO_IP, 10, 2)  # IP_MTU_DISCOVER, IP_PMTUDISC_DO: ip(7)
 KUBELET_PORT = 10250
 FORGED_PORT = 45454
 OPEN_PORT = 45455
-PAIRS = list(itertools.permutations(("near", "neighbour", "far"), 2))
+PODS = {"near": 0, "neighbour": 0, "far": 1}
+PAIRS = list(itertools.permutations(PODS, 2))
+BROADCAST = "255.255.255.255"
 PROBE = {"readinessProbe": {"httpGet": {"path": "/", "port": HTTP}, "periodSeconds": 1}}
 
 
+@dataclass(frozen=True)
+class Family:
+    """What is of one family alone. `headers`: bytes of IP's and UDP's; `whole`: the socket option for packets that are
+    not to be fragmented; `strange`: sources that no packet should have."""
+
+    version: int
+    width: int
+    gateway: str
+    headers: int
+    whole: tuple[int, int, int]
+    strange: tuple[str, ...]
+
+
+FAMILIES = (
+    # IP_MTU_DISCOVER, IP_PMTUDISC_DO: ip(7)
+    Family(
+        *(4, 32, "169.254.1.1", 28, (socket.IPPROTO_IP, 10, 2)),
+        strange=("192.0.2.7", "127.0.0.1", "0.0.0.7", "224.0.0.1", BROADCAST),
+    ),
+    # IPV6_MTU_DISCOVER, IPV6_PMTUDISC_DO: ipv6(7)
+    Family(6, 128, "fe80::1", 48, (socket.IPPROTO_IPV6, 23, 2), ("2001:db8:99::5", "::1", "ff02::1")),
+)
+
+
 @pytest.fixture(scope="module")
-def ends(cluster: Cluster) -> Iterator[dict[str, End]]:
+def every_end(cluster: Cluster) -> Iterator[dict[str, End]]:
     """near and neighbour on the first node, far on the second; they are Ready because kubelet's probes reach them."""
     cluster.delete("namespace", NAMESPACE)
     cluster.kubectl("create", "namespace", NAMESPACE)
     try:
-        for name, node in (("near", 0), ("neighbour", 0), ("far", 1)):
+        for name, node in PODS.items():
             container = {**PROBE, "securityContext": {"capabilities": {"add": ["NET_RAW"]}}}
             cluster.run_pod(name, *SERVER, node=cluster.nodes[node], namespace=NAMESPACE, container=container)
-        with ends_of(cluster, NAMESPACE, ("near", "neighbour", "far")) as found:
+        with ends_of(cluster, NAMESPACE, PODS) as found:
             yield found
     finally:
         cluster.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
+
+
+@pytest.fixture(scope="module", params=FAMILIES, ids=lambda family: f"ipv{family.version}")
+def family(cluster: Cluster, request: pytest.FixtureRequest) -> Family:
+    found: Family = request.param
+    if found.version not in cluster.settings.families:
+        pytest.skip(f"pods of this lab have no IPv{found.version}")
+    return found
+
+
+@pytest.fixture
+def ends(every_end: dict[str, End], family: Family) -> dict[str, End]:
+    """All by their addresses of the family."""
+    return {name: end.by(family.version) for name, end in every_end.items()}
+
+
+def blocks_of(cluster: Cluster, family: Family) -> list[tuple[str, str]]:
+    """(node, block's CIDR)."""
+    found = [block["spec"] for block in cluster.kubectl.items("ipamblocks.manx.dev")]
+    return [(b["node"], b["cidr"]) for b in found if ipaddress.ip_network(b["cidr"]).version == family.version]
 
 
 def interface_of(cluster: Cluster, node: str, address: str) -> str:
@@ -51,32 +96,57 @@ def interface_of(cluster: Cluster, node: str, address: str) -> str:
     return str(json.loads(cluster.node_exec(node, "ip", "-j", "route", "get", address))[0]["dev"])
 
 
-# --- the interface ----------------------------------------------------------------------------------------------------
+# --- addresses and the interface --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", PODS)
+def test_a_pod_has_one_address_of_each_family(cluster: Cluster, every_end: dict[str, End], name: str) -> None:
+    found = [ipaddress.ip_address(each).version for each in every_end[name].others]
+    assert found == list(cluster.settings.families)
+
+
+@pytest.mark.parametrize("name", PODS)
+def test_a_pods_address_is_of_one_of_its_nodes_blocks(
+    cluster: Cluster, ends: dict[str, End], family: Family, name: str
+) -> None:
+    address = ipaddress.ip_address(ends[name].address)
+    assert address in ipaddress.ip_network(POD_CIDR[family.version])
+    own = [cidr for node, cidr in blocks_of(cluster, family) if node == cluster.nodes[PODS[name]]]
+    assert any(address in ipaddress.ip_network(cidr) for cidr in own)
 
 
 @pytest.mark.parametrize("name", ["near", "far"])
-def test_a_pod_has_one_address_as_wide_as_itself(ends: dict[str, End], name: str) -> None:
-    (link,) = json.loads(ends[name].run("ip", "-j", "-4", "address", "show", "dev", "eth0"))
+def test_a_pods_interface_has_its_address_and_no_other(ends: dict[str, End], family: Family, name: str) -> None:
+    (link,) = json.loads(ends[name].run("ip", "-j", f"-{family.version}", "address", "show", "dev", "eth0"))
     found = [(a["local"], a["prefixlen"]) for a in link["addr_info"]]
-    assert (found, link["mtu"]) == ([(ends[name].address, 32)], MTU)
+    assert (found, link["mtu"]) == ([(ends[name].address, family.width)], MTU)
 
 
 @pytest.mark.parametrize("name", ["near", "far"])
-def test_a_pod_has_a_link_local_gateway(ends: dict[str, End], name: str) -> None:
-    routes = json.loads(ends[name].run("ip", "-j", "-4", "route", "show"))
-    assert {(r["dst"], r.get("gateway", ""), r["dev"]) for r in routes} == {
-        ("default", GATEWAY, "eth0"),
-        (GATEWAY, "", "eth0"),
-    }
+def test_a_pod_has_a_link_local_gateway(ends: dict[str, End], family: Family, name: str) -> None:
+    routes = json.loads(ends[name].run("ip", "-j", f"-{family.version}", "route", "show"))
+    found = {(r["dst"], r.get("gateway", ""), r["dev"]) for r in routes}
+    itself = {(ends[name].address, "", "eth0")} if family.version == 6 else set()  # IPv4 has that in another table
+    assert found == {("default", family.gateway, "eth0"), (family.gateway, "", "eth0"), *itself}
 
 
-def test_a_node_routes_to_its_pod_by_the_pods_own_link(cluster: Cluster, ends: dict[str, End]) -> None:
+def test_a_node_routes_to_its_pod_by_the_pods_own_link(cluster: Cluster, ends: dict[str, End], family: Family) -> None:
     node, address = cluster.nodes[0], ends["near"].address
-    (route,) = json.loads(cluster.node_exec(node, "ip", "-j", "route", "show", address))
+    (route,) = json.loads(cluster.node_exec(node, "ip", "-j", f"-{family.version}", "route", "show", address))
     assert route["dst"] == address
     assert route["dev"].startswith("mnx")
     (link,) = json.loads(cluster.node_exec(node, "ip", "-j", "link", "show", route["dev"]))
     assert link["mtu"] == MTU
+
+
+def test_nodes_have_blackholes_for_their_own_blocks_and_routes_to_others(
+    cluster: Cluster, ends: dict[str, End], family: Family
+) -> None:
+    for node in cluster.nodes:
+        lines = cluster.node_exec(node, "ip", f"-{family.version}", "route", "show", "proto", "77").splitlines()
+        for owner, cidr in blocks_of(cluster, family):
+            (line,) = [line for line in lines if cidr in line.split()]
+            assert line.startswith("blackhole") if owner == node else f"via {ends[owner].address}" in line
 
 
 # --- pods and pods ----------------------------------------------------------------------------------------------------
@@ -109,10 +179,12 @@ def test_megabytes_arrive_as_they_were_sent(ends: dict[str, End], source: str, t
 
 
 @pytest.mark.parametrize("target", ["neighbour", "far"])
-def test_a_packet_of_the_mtu_passes_unfragmented_and_no_larger_one_does(ends: dict[str, End], target: str) -> None:
+def test_a_packet_of_the_mtu_passes_unfragmented_and_no_larger_one_does(
+    ends: dict[str, End], family: Family, target: str
+) -> None:
     with ends["near"].talking((ends[target].address, UDP), socket.SOCK_DGRAM) as opened:
-        opened.setsockopt(*DONT_FRAGMENT)
-        text = "echo " + "y" * (MTU - HEADERS - len("echo "))
+        opened.setsockopt(*family.whole)
+        text = "echo " + "y" * (MTU - family.headers - len("echo "))
         opened.send(text.encode())
         assert opened.recv(65536).decode().strip() == text.removeprefix("echo ")
         with pytest.raises(OSError, match="too long") as error:
@@ -121,7 +193,8 @@ def test_a_packet_of_the_mtu_passes_unfragmented_and_no_larger_one_does(ends: di
 
 
 def test_a_process_in_a_pod_reaches_a_pod(cluster: Cluster, ends: dict[str, End]) -> None:
-    target = f"{ends['far'].address}:{HTTP}"
+    address = ends["far"].address
+    target = f"[{address}]:{HTTP}" if ":" in address else f"{address}:{HTTP}"
     assert cluster.can_connect("near", target, namespace=NAMESPACE, seconds=5)
 
 
@@ -149,10 +222,11 @@ def test_pods_reach_nodes(cluster: Cluster, ends: dict[str, End], node: int, pod
 # --- the outside ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("pod", "node"), [("near", 0), ("far", 1)])
-def test_the_outside_sees_the_nodes_address(cluster: Cluster, ends: dict[str, End], pod: str, node: int) -> None:
-    client, outside, expected = ends[pod], ends["outside"], ends[cluster.nodes[node]].address
-    where = (OUTSIDE_ADDRESS, OPEN_PORT)
+@pytest.mark.parametrize("pod", ["near", "far"])
+def test_the_outside_sees_the_nodes_address(cluster: Cluster, ends: dict[str, End], family: Family, pod: str) -> None:
+    """The lab's pools have natOutgoing."""
+    client, outside, expected = ends[pod], ends["outside"], ends[cluster.nodes[PODS[pod]]].address
+    where = (OUTSIDE[family.version], OPEN_PORT)
     with outside.listen(OPEN_PORT) as listener, client.talking(where) as calling:
         answering, peer = listener.accept()
         with answering:
@@ -163,7 +237,7 @@ def test_the_outside_sees_the_nodes_address(cluster: Cluster, ends: dict[str, En
         _, peer = receiver.recvfrom(100)
         receiver.sendto(b"yes", peer)
         assert (peer[0], calling.recv(100)) == (expected, b"yes")
-    client.ping(OUTSIDE_ADDRESS, size=4 * MTU)
+    client.ping(where[0], size=4 * MTU)
 
 
 def test_another_node_sees_the_nodes_address_and_the_own_node_the_pods(cluster: Cluster, ends: dict[str, End]) -> None:
@@ -179,15 +253,13 @@ def test_another_node_sees_the_nodes_address_and_the_own_node_the_pods(cluster: 
 # --- forged sources ---------------------------------------------------------------------------------------------------
 
 
-def forgeries(cluster: Cluster, ends: dict[str, End]) -> list[str]:
+def forgeries(cluster: Cluster, ends: dict[str, End], family: Family) -> list[str]:
     """Addresses that are not near's."""
-    others = [end.address for name, end in ends.items() if name != "near"]
-    block = next(
-        b["spec"]["cidr"] for b in cluster.kubectl.items("ipamblocks.manx.dev") if b["spec"]["node"] == cluster.nodes[0]
-    )
-    unused = re.sub(r"\.\d+/\d+$", ".1", block)
-    strange = ["10.96.0.1", "10.96.0.10", "192.0.2.7", "127.0.0.1", "0.0.0.7", GATEWAY, "224.0.0.1", "255.255.255.255"]
-    return [*others, unused, *strange]
+    others = {end.address for end in ends.values()}
+    block = next(cidr for node, cidr in blocks_of(cluster, family) if node == cluster.nodes[0])
+    unused = next(str(each) for each in ipaddress.ip_network(block) if str(each) not in others)
+    services = (API_SERVICE[family.version], CLUSTER_DNS[family.version])
+    return [*(others - {ends["near"].address}), unused, *services, family.gateway, *family.strange]
 
 
 def arrivals(ends: dict[str, End], watches: dict[str, Watch], own: str, received: set[str]) -> dict[str, set[str]]:
@@ -205,19 +277,24 @@ def receive_all(opened: socket.socket, into: set[str]) -> None:
             into.add(opened.recvfrom(100)[1][0])
 
 
-@pytest.mark.parametrize("reverse_path_filter", [True, False])
 def test_a_pod_cannot_send_from_an_address_that_is_not_its_own(
-    cluster: Cluster, ends: dict[str, End], reverse_path_filter: bool
+    cluster: Cluster, ends: dict[str, End], family: Family
 ) -> None:
-    """With CAP_NET_RAW a process may write any source into a packet. First all forgeries, then, over the same ways, the
-    same packets from its own address: once those have arrived everywhere, the others have had their time. The rules
-    stand by themselves: without the kernel's own filter, too (which the agent soon switches on again)."""
+    """With CAP_NET_RAW a process may write any source into a packet. The rules stand by themselves: also without the
+    kernel's own filter, which IPv6 has not got (and of IPv4 the agent soon switches on again)."""
+    own_link = interface_of(cluster, cluster.nodes[0], ends["near"].address)
+    forge_everything(cluster, ends, family, own_link)
+    if family.version == 4:
+        cluster.node_exec(cluster.nodes[0], "sh", "-c", f"echo 0 > /proc/sys/net/ipv4/conf/{own_link}/rp_filter")
+        forge_everything(cluster, ends, family, own_link)
+
+
+def forge_everything(cluster: Cluster, ends: dict[str, End], family: Family, own_link: str) -> None:
+    """First all forgeries, then, over the same ways, the same packets from its own address: once those have arrived
+    everywhere, the others have had their time."""
     near, node = ends["near"], cluster.nodes[0]
-    own_link = interface_of(cluster, node, near.address)
-    if not reverse_path_filter:
-        cluster.node_exec(node, "sh", "-c", f"echo 0 > /proc/sys/net/ipv4/conf/{own_link}/rp_filter")
     targets = [end for name, end in ends.items() if name != "near"]
-    forged = [source for source in forgeries(cluster, ends) if source != near.address]
+    forged = forgeries(cluster, ends, family)
     received: set[str] = set()
     with contextlib.ExitStack() as stack:
         watches = {end.name: stack.enter_context(Watch(end, FORGED_PORT)) for end in targets}
@@ -238,5 +315,5 @@ def test_a_pod_cannot_send_from_an_address_that_is_not_its_own(
     allowed = {near.address, ends[node].address}  # the latter where it was masqueraded
     forged_sightings = {name: sources - allowed for name, sources in seen.items() if sources - allowed}
     assert not forged_sightings
-    assert came_in >= set(forged) - {"255.255.255.255"}, "forgeries never reached the node: nothing was tried"
+    assert came_in >= set(forged) - {BROADCAST}, "forgeries never reached the node: nothing was tried"
     assert ends[node].address not in seen["neighbour"] | seen["its own node's sockets"]

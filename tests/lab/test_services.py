@@ -206,7 +206,7 @@ def query(source: End, name: str, kind: int, *, tcp: bool = False) -> set[str]:
     """Addresses or names that cluster DNS answers (RFC 1035). Raises Unanswered."""
     labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split(".")) + b"\0"
     message = struct.pack("!6H", 77, 0x0100, 1, 0, 0, 0) + labels + struct.pack("!2H", kind, 1)
-    with source.talking((CLUSTER_DNS, 53), socket.SOCK_STREAM if tcp else socket.SOCK_DGRAM) as opened:
+    with source.talking((CLUSTER_DNS[4], 53), socket.SOCK_STREAM if tcp else socket.SOCK_DGRAM) as opened:
         opened.sendall(struct.pack("!H", len(message)) + message if tcp else message)
         answer = opened.recv(4096)
         answer = answer[2:] if tcp else answer

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from lab.cluster import Cluster
-from lab.settings import OUTSIDE_ADDRESS
+from lab.settings import OUTSIDE
 from lab_ends import HTTP, SERVER, End, Unanswered, ends_of
 from lab_small_pool import ADDRESSES, CIDR, NAME, NAMESPACE, PATIENCE, PODS, SmallPool, small_pool
 
@@ -82,7 +82,7 @@ def seen_outside(ends: dict[str, End], name: str) -> str:
     """From which address the outside host gets a pod's datagrams. It could not answer: it has no route there."""
     with ends["outside"].receive(PORT) as receiver:
         for _ in range(3):
-            with ends[name].talking((OUTSIDE_ADDRESS, PORT), socket.SOCK_DGRAM) as opened:
+            with ends[name].talking((OUTSIDE[4], PORT), socket.SOCK_DGRAM) as opened:
                 opened.send(b"hello")
         return str(receiver.recvfrom(100)[1][0])
 

@@ -41,7 +41,7 @@ class LabMesh:
     @property
     def versions(self) -> tuple[int, ...]:
         """The IP versions of the mesh: it has a session of each between every two nodes."""
-        return (4, 6)[: self.cluster.settings.families]
+        return self.cluster.settings.families
 
     def address(self, node: str, version: int = 4) -> str:
         """The address by which others should reach a node."""

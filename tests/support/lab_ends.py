@@ -24,7 +24,7 @@ from typing import NamedTuple
 from lab.cluster import Cluster
 from lab.fabric import FABRIC
 from lab.run import LabError, run
-from lab.settings import OUTSIDE_ADDRESS, OUTSIDE_ADDRESS6
+from lab.settings import OUTSIDE
 from lab_policy_netns import inside, namespace_of, pid_in_pod
 
 HTTP, UDP = 8080, 8081
@@ -53,20 +53,20 @@ class Transferred(NamedTuple):
 
 @dataclass(frozen=True)
 class End:
-    """A pod, a node or the outside host, by its IPv4 address. `bound`: it sends from `address` even where its routes
-    say another."""
+    """A pod, a node or the outside host, by one of its addresses. `bound`: it sends from `address` even where its
+    routes say another; `others`: what else it is known by."""
 
     name: str
     address: str
     namespace: int
     bound: bool = False
-    address6: str = ""
+    others: tuple[str, ...] = ()
 
-    @property
-    def six(self) -> End:
-        """The same end by its IPv6 address."""
-        assert self.address6, f"{self.name} has no IPv6 address"
-        return replace(self, address=self.address6)
+    def by(self, family: int) -> End:
+        """The same end by its address of a family, 4 or 6."""
+        found = [each for each in (self.address, *self.others) if version_of(each) == family]
+        assert found, f"{self.name} has no IPv{family} address"
+        return replace(self, address=found[0])
 
     # --- asking -------------------------------------------------------------------------------------------------------
 
@@ -153,6 +153,11 @@ def _host(text: str) -> str:
     return text.rpartition(":")[0].strip("[]")
 
 
+def version_of(address: str) -> int:
+    """4 or 6."""
+    return 6 if ":" in address else 4
+
+
 def family_of(address: str) -> int:
     """The socket family of an address."""
     return socket.AF_INET6 if ":" in address else socket.AF_INET
@@ -165,21 +170,22 @@ def pod_end(cluster: Cluster, name: str, namespace: str, *, timeout: float = 120
     """A pod, once it is Ready."""
     address = cluster.wait_pod(name, namespace=namespace, timeout=timeout)
     pod = cluster.kubectl.json("-n", namespace, "get", "pod", name)
-    uid, addresses = str(pod["metadata"]["uid"]), [str(each["ip"]) for each in pod["status"]["podIPs"]]
+    uid, addresses = str(pod["metadata"]["uid"]), tuple(str(each["ip"]) for each in pod["status"]["podIPs"])
     pid = cluster.wait_for(f"a process in {name}", lambda: pid_in_pod(uid), timeout=30)
-    return End(name, address, namespace_of(pid), address6=next((each for each in addresses if ":" in each), ""))
+    return End(name, address, namespace_of(pid), others=addresses)
 
 
 def node_end(cluster: Cluster, node: str) -> End:
     """A node itself."""
     member = cluster.settings.member(node)
-    return End(node, member.address, namespace_of(cluster.machines.holder(node)), address6=member.address6)
+    return End(node, member.address, namespace_of(cluster.machines.holder(node)), others=(member.address6,))
 
 
 def outside_end(cluster: Cluster) -> End:
     """The host outside of the cluster, that knows no pod's address."""
     namespace = namespace_of(cluster.machines.holder(FABRIC))
-    return End("outside", OUTSIDE_ADDRESS, namespace, bound=True, address6=OUTSIDE_ADDRESS6)
+    addresses = [OUTSIDE[family] for family in cluster.settings.node_families]
+    return End("outside", addresses[0], namespace, bound=True, others=tuple(addresses))
 
 
 @contextmanager
@@ -225,18 +231,38 @@ def _send(opened: socket.socket, data: bytes) -> None:
 
 
 def datagram(source: str, destination: str, port: int) -> bytes:
-    """An IPv4 packet (RFC 791) with a UDP datagram (RFC 768; no checksum) and no payload. The kernel fills in the
-    length, the identification and the header's checksum, but leaves the source as it is."""
-    addresses = socket.inet_aton(source) + socket.inet_aton(destination)
-    header = struct.pack("!BBHHHBBH", 0x45, 0, 28, 0, 0, 64, socket.IPPROTO_UDP, 0)
-    return header + addresses + struct.pack("!HHHH", port, port, 8, 0)
+    """A packet of IPv4 (RFC 791) or IPv6 (RFC 8200) with a UDP datagram (RFC 768) and no payload. Of IPv4, the kernel
+    fills in the length, the identification and the header's checksum; in either it leaves the source as it is."""
+    family = family_of(destination)
+    ends = socket.inet_pton(family, source) + socket.inet_pton(family, destination)
+    udp = struct.pack("!HHH", port, port, 8)
+    if family == socket.AF_INET:
+        header = struct.pack("!BBHHHBBH", 0x45, 0, 28, 0, 0, 64, socket.IPPROTO_UDP, 0)
+        return header + ends + udp + b"\0\0"  # no checksum
+    header = struct.pack("!LHBB", 6 << 28, 8, socket.IPPROTO_UDP, 64)
+    return header + ends + udp + _checksum(ends + struct.pack("!LL", 8, socket.IPPROTO_UDP) + udp)
+
+
+def _checksum(covered: bytes) -> bytes:
+    """RFC 1071, of what UDP's covers over IPv6: there it must not be left out."""
+    total = sum(struct.unpack(f"!{len(covered) // 2}H", covered))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return struct.pack("!H", (~total & 0xFFFF) or 0xFFFF)
 
 
 def forge(sender: End, packets: Iterable[bytes]) -> None:
-    """Send whole packets from an end, as a process with CAP_NET_RAW there can."""
+    """Send whole packets of the family of the end's address, as a process with CAP_NET_RAW there can."""
     with sender.open(socket.SOCK_RAW, protocol=_RAW_WITH_HEADER) as raw:
         for packet in packets:
-            raw.sendto(packet, (socket.inet_ntoa(packet[16:20]), 0))
+            raw.sendto(packet, (_ends(packet)[1], 0))
+
+
+def _ends(packet: bytes) -> tuple[str, str]:
+    """Source and destination of a packet that begins with its IP header."""
+    if packet[0] >> 4 == 6:
+        return socket.inet_ntop(socket.AF_INET6, packet[8:24]), socket.inet_ntop(socket.AF_INET6, packet[24:40])
+    return socket.inet_ntoa(packet[12:16]), socket.inet_ntoa(packet[16:20])
 
 
 class Sighting(NamedTuple):
@@ -268,7 +294,7 @@ class Watch:
     def seen(self) -> set[Sighting]:
         """All until now."""
         for data, interface in self._drain():
-            self._seen.add(Sighting(interface, socket.inet_ntoa(data[12:16]), socket.inet_ntoa(data[16:20])))
+            self._seen.add(Sighting(interface, *_ends(data)))
         return self._seen
 
     def _drain(self) -> list[tuple[bytes, str]]:
@@ -281,11 +307,19 @@ class Watch:
 
 
 def _only_udp_to(opened: socket.socket, port: int) -> None:
-    """Classic BPF over the packet from its IP header on: protocol UDP (byte 9), destination port (bytes 22, 23)."""
+    """Classic BPF over the packet from its IP header on, that has no options or extensions: protocol UDP (IPv4: byte 9,
+    IPv6: 6), destination port (IPv4: bytes 22 and 23, IPv6: 42 and 43)."""
     program = [
+        (0x30, 0, 0, 0),  # ldb [0]
+        (0x54, 0, 0, 0xF0),  # and 0xf0
+        (0x15, 4, 0, 0x60),  # jeq version 6
         (0x30, 0, 0, 9),  # ldb [9]
-        (0x15, 0, 3, socket.IPPROTO_UDP),  # jeq UDP, else drop
+        (0x15, 0, 7, socket.IPPROTO_UDP),  # jeq UDP, else drop
         (0x28, 0, 0, 22),  # ldh [22]
+        (0x05, 0, 0, 3),  # ja, to the port
+        (0x30, 0, 0, 6),  # ldb [6]
+        (0x15, 0, 3, socket.IPPROTO_UDP),  # jeq UDP, else drop
+        (0x28, 0, 0, 42),  # ldh [42]
         (0x15, 0, 1, port),  # jeq port, else drop
         (0x06, 0, 0, 0xFFFF),  # ret all
         (0x06, 0, 0, 0),  # ret nothing

@@ -21,7 +21,7 @@ from lab import binaries
 from lab.cluster import AGNHOST, Cluster
 from lab.fabric import FABRIC
 from lab.run import LabError
-from lab.settings import OUTSIDE_ADDRESS, OUTSIDE_ADDRESS6
+from lab.settings import OUTSIDE as OUTSIDE_ADDRESS
 from lab_policy_netns import namespace_of, pid_in_pod
 from lab_policy_objects import MARK, PREFIX, RESOURCES, SURROUNDINGS, cluster_of, document, identity
 from lab_policy_probe import HIGH, LOW, Outcome, Probe, Prober, Source
@@ -35,6 +35,8 @@ PORTS = (80, 81)
 PROTOCOLS = ("TCP", "UDP", "SCTP", "UDPLite", "ICMP", "ICMPv6", "253")
 KUBELET_PORT = 10250
 ECHO, ECHO6, TIMESTAMP = 8, 128, 13
+NOBODY, NOBODY6 = "192.0.2.1", "2001:db8:99::1"
+"""Stand in policies for addresses that an end has not (RFC 5737, 3849)."""
 SERVERS = {port: ["netexec", f"--http-port={port}", f"--udp-port={port}"] for port in PORTS}
 
 
@@ -67,7 +69,8 @@ RARE = (
 
 @dataclass(frozen=True)
 class Member:
-    """An end of connections. `key` is set for pods: real namespace and name. `address6`: empty where it has none."""
+    """An end of connections. `key` is set for pods: real namespace and name. `address`, `address6`: its IPv4 and its
+    IPv6 address, empty where it has none."""
 
     name: str
     address: str
@@ -77,7 +80,7 @@ class Member:
 
     def probes_from(self, source: Member) -> list[Probe]:
         """Every question that the source can ask this end."""
-        ways = [(4, self.address), (6, self.address6 if source.address6 else "")]
+        ways = [(4, self.address if source.address else ""), (6, self.address6 if source.address6 else "")]
         return [
             Probe(source.name, self.name, address, offer.protocol, offer.port, offer.code, offer.low)
             for version, address in ways
@@ -136,11 +139,13 @@ class World:
     def _admit_node(self, node: str) -> None:
         member = self.cluster.settings.member(node)
         offers = (Offer("TCP", KUBELET_PORT), *(offer for offer in USUAL if offer.protocol.startswith("ICMP")))
-        self._add(Member(node, member.address, member.address6, offers), self.cluster.machines.holder(node))
+        four = member.address if member.has_ipv4 else ""
+        self._add(Member(node, four, member.address6, offers), self.cluster.machines.holder(node))
 
     def _open_outside(self) -> None:
         # Over UDP, a server on all addresses would answer from the router's.
-        only = f"--udp-listen-addresses={OUTSIDE_ADDRESS},{OUTSIDE_ADDRESS6}"
+        addresses = {family: OUTSIDE_ADDRESS[family] for family in self.cluster.settings.node_families}
+        only = f"--udp-listen-addresses={','.join(addresses.values())}"
         for port, words in SERVERS.items():
             self.cluster.machines.spawn(FABRIC, f"{MARK}-{port}", [binaries.path_of("agnhost"), *words, only])
         self._routed = [block["spec"] for block in self.cluster.kubectl.items("ipamblocks.manx.dev")]
@@ -148,7 +153,7 @@ class World:
             self._route("replace", block)
         # Where pods are masqueraded, only one of a node at a time could ask over a protocol without ports.
         offers = tuple(offer for offer in USUAL + RARE if offer.protocol != "253")
-        outside = Member(OUTSIDE, OUTSIDE_ADDRESS, OUTSIDE_ADDRESS6, offers)
+        outside = Member(OUTSIDE, addresses.get(4, ""), addresses[6], offers)
         self._add(outside, self.cluster.machines.holder(FABRIC))
 
     def _stop_outside(self) -> None:
@@ -189,7 +194,8 @@ class World:
 
     def _addressed(self, spec: str) -> str:
         for member in self.members.values():
-            spec = spec.replace(f"<{member.name}>", member.address).replace(f"<{member.name}|6>", member.address6)
+            spec = spec.replace(f"<{member.name}>", member.address or NOBODY)
+            spec = spec.replace(f"<{member.name}|6>", member.address6 or NOBODY6)
         return spec
 
     def clear(self) -> None:
@@ -271,9 +277,11 @@ class World:
         self.agree(self.sample(table, share, *claims), timeout=timeout)
 
     def hold(self, table: Mapping[Probe, bool], claims: Mapping[str, bool]) -> None:
-        """Hold the API's word, as `verdict` reads it, to what somebody wrote by hand of probes by their names."""
+        """Hold the API's word, as `verdict` reads it, to what somebody wrote by hand of probes by their names, as far
+        as pods have that family."""
         by_name = {str(probe): allowed for probe, allowed in table.items()}
-        wrong = {name: by_name.get(name) for name, allowed in claims.items() if by_name.get(name) != allowed}
+        known = {name: allowed for name, allowed in claims.items() if _version(name) in self.cluster.settings.families}
+        wrong = {name: by_name.get(name) for name, allowed in known.items() if by_name.get(name) != allowed}
         assert not wrong, f"the reference says otherwise (None: there is no such probe): {wrong}"
 
     def sample(self, table: Mapping[Probe, bool], share: float, *names: str) -> dict[Probe, bool]:
@@ -369,6 +377,10 @@ def _claims(table: Iterable[Probe], allows: str, denies: str, families: str) -> 
     known = {str(probe) for probe in table}
     over_six = {f"{name}/6": allowed for name, allowed in by_hand.items() if "6" in families and f"{name}/6" in known}
     return {**(by_hand if "4" in families else {}), **over_six}
+
+
+def _version(name: str) -> int:
+    return 6 if name.endswith("/6") or "ICMPv6" in name else 4
 
 
 def _each(text: str) -> list[str]:

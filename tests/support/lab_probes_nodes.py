@@ -86,7 +86,7 @@ def _leads_to_pods(world: World, line: str) -> bool:
 
 def whole_mesh(world: World) -> bool:
     """Every node has established connections on port 179 with every other, by its kernel, and says so."""
-    reports, others = world.reports(), (len(world.cluster.nodes) - 1) * world.cluster.settings.families
+    reports, others = world.reports(), (len(world.cluster.nodes) - 1) * len(world.cluster.settings.families)
     question = ["ss", "-Htn", "state", "established", "( sport = :179 or dport = :179 )"]
     return all(
         reports[node].get("peersSummary") == f"{others}/{others}"

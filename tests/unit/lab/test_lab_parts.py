@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import tarfile
 from pathlib import Path
 
 import pytest
+import yaml
 
+from lab.control_plane import server_url
 from lab.images import Scratch, write_archive
+from lab.install import CUSTOM_RESOURCES
 from lab.run import LabError, run, wait_for
-from lab.settings import Settings, load
+from lab.settings import POD_CIDR, Settings, load
 from lab.stream import RequestStream, parse_opens
+from lab.up import cluster_dns
 
 CAPTURE = """\
 tcpdump: listening on br0, link-type EN10MB (Ethernet), snapshot length 262144 bytes
@@ -81,6 +86,24 @@ def test_members_have_addresses_of_their_own() -> None:
     assert len({m.address for m in members}) == len({m.address6 for m in members}) == 62
     with pytest.raises(LabError, match="node61"):
         lab.member("node61")
+
+
+def test_a_lab_of_ipv6_alone_has_no_ipv4_address_anywhere() -> None:
+    lab = Settings(ipv6_only=True)
+    member = lab.member("node1")
+    assert (lab.families, lab.node_families, member.address) == ((6,), (6,), member.address6)
+    assert (Settings().families, Settings(ipv4_only=True).families) == ((4, 6), (4,))
+    assert server_url(lab) == "https://[2001:db8:51::2]:6443"
+    assert "10.96" not in cluster_dns(lab)
+    with pytest.raises(LabError, match="one of them"):
+        Settings(ipv4_only=True, ipv6_only=True)
+
+
+@pytest.mark.parametrize("families", CUSTOM_RESOURCES)
+def test_pools_are_of_the_families_that_pods_are_to_have(families: tuple[int, ...]) -> None:
+    found = yaml.safe_load(CUSTOM_RESOURCES[families].read_text())
+    pools = [ipaddress.ip_network(pool["cidr"]) for pool in found["spec"]["calicoNetwork"]["ipPools"]]
+    assert {str(pool): pool.version for pool in pools} == {POD_CIDR[family]: family for family in families}
 
 
 def test_a_lab_that_is_not_up_is_named() -> None:
