@@ -49,4 +49,5 @@ MEASURES = {
     "policy": Measure("a policy into all nodes' kernels, on a lab", "bench.policy_to_kernel", quick=False),
     "footprint": Measure("memory and idle CPU of every process, on a lab", "bench.footprint", quick=False),
     "cni": Measure("CNI ADD and DEL", "bench.cni_bench"),
+    "agent": Measure("the agent among 10,000 pods, and what each change costs", "bench.scale.agent_rows"),
 }

@@ -34,6 +34,7 @@ class Size:
 
 FULL = Size()
 """What other projects were measured with."""
+THOUSAND = Size(pods=1_000, policies=100, namespaces=10, nodes=20)
 QUICK = Size(pods=200, policies=40, namespaces=4, nodes=10, here=20)
 
 
