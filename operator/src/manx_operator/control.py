@@ -30,6 +30,7 @@ from manx_operator.decide import Decider
 from manx_operator.desired import PER_NODE, POLICY_KINDS, DesiredState
 from manx_operator.forgetting import Forgetter, HeldAddresses, any_holds
 from manx_operator.inputs import Inputs
+from manx_operator.last_valid import LastValid
 from manx_operator.limiter import TokenBucket
 from manx_operator.model import PolicyId, PolicyModel
 from manx_operator.observed import Key, Observed
@@ -40,7 +41,7 @@ from manx_operator.pools import WAIT, Pools
 from manx_operator.settings import Settings
 from manx_operator.span_labels import SpanLabels
 from manx_operator.speakers import Speakers
-from manx_operator.user_kinds import LastValid, UserKinds, declared
+from manx_operator.user_kinds import UserKinds, declared
 from manx_operator.writer import Writer
 
 log = logging.getLogger(__name__)
@@ -214,6 +215,10 @@ class Control:
         self.speakers.changed(name)
         self.blocks.touch(name)
         self._nodes_touched = True
+
+    def last_valid(self, resource: r.Resource, raw: Any) -> str:
+        """See `UserKinds.last_valid`."""
+        return self._kinds.last_valid(resource, raw)
 
     def _everything_changed(self) -> None:
         self.speakers.changed()

@@ -138,7 +138,7 @@ class Operator:
         ready = self._synced_at + self._settings.forget_settle
         services = await wiring.service_networks(client)
         control = Control(client, inputs, term, self._settings, announcer, limit=limit, ready=ready, services=services)
-        users = wiring.parts(client, inputs, recorder, term, control.activate)
+        users = wiring.parts(client, inputs, recorder, term, control.activate, control.last_valid)
         control.users_changed = users.installer.trigger  # whether or not kopf hears of it
         loop = asyncio.get_running_loop()
         deps = Deps(loop, client, inputs, recorder, term, control, self._settings, users.installer, users.reviewer)

@@ -15,7 +15,7 @@ from manx_kube.informer import Event
 from manx_operator.inputs import CALICO_POLICY, Inputs
 from manx_operator.model import PolicyId, PolicyModel
 from manx_operator.model.types import ObjectKey, PolicyKind
-from manx_operator.user_kinds import UserKinds, declared, readable_network_set
+from manx_operator.user_kinds import UserKinds, declared
 
 Feed = Callable[[ObjectKey, Any], None]
 """(namespace and name, the object or None)."""
@@ -59,11 +59,8 @@ class PolicyFeed:
 
     def _tier(self, key: ObjectKey, found: Any) -> None:
         self._kinds.tiers.put(key[1], found)
-        self._model.set_tier(key[1], self._kinds.tiers.valid.get(key[1]))
+        self._model.set_tier(key[1], self._kinds.tiers.get(key[1]))
 
     def _network_set(self, key: ObjectKey, found: Any) -> None:
         self._kinds.network_sets.put(key, found)
-        facts = self._kinds.network_sets.valid.get(key)
-        if facts is None and found is not None:
-            facts = readable_network_set(found)
-        self._model.set_network_set(key, facts)
+        self._model.set_network_set(key, self._kinds.network_sets.get(key))

@@ -1,20 +1,20 @@
 """What users declared in Calico's kinds, as far as it is valid.
 
 Owns: parsing IPPools, BGPConfigurations, BGPPeers, FelixConfigurations, the Installation, Tiers and network sets, and
-keeping what last was valid of each. (Policies, whose last valid version outlives the operator, are `model.policies`' to
-judge.)
+what counts of one that never was valid. (Policies are `model.policies`' to judge.)
 Must not: tell users (the kopf handlers set conditions and post Events) or compute what follows.
 
-An object that becomes invalid stays as it last was, for as long as it is the same object (uid): what worked goes on
-working. One that never was valid counts as absent.
+What became invalid counts as it last was valid (`last_valid`). Of what never was valid, those nets of a network set and
+those fields of a FelixConfiguration count that can be read, and a tier at its place if that can be read; all else is as
+if it was absent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_network
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from manx_core.api import (
     bgp_configuration,
@@ -37,11 +37,12 @@ from manx_core.api.tier import Tier
 from manx_core.api.v1alpha1 import PolicySettings
 from manx_core.bgp.nodes import PeerRule
 from manx_core.selectors.calico import Selector, SelectorError, parse
+from manx_kube import resources as r
+from manx_operator.last_valid import OUR_ANNOTATIONS, LastValid, readable_part
 from manx_operator.model import NetworkSetFacts
 from manx_operator.model.types import ObjectKey
 
 Raw = Mapping[str, Any]
-K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
 
@@ -53,39 +54,12 @@ class PoolRule:
     selector: Selector
 
 
-class LastValid(Generic[K, T]):
-    """The objects of one kind by name, as they last were valid. `parse` raises InvalidObject."""
-
-    def __init__(self, parse: Callable[[Raw], T]) -> None:
-        self._parse = parse
-        self._uids: dict[K, str] = {}
-        self.valid: dict[K, T] = {}
-
-    def __contains__(self, name: K) -> bool:
-        """Whether there is such an object, valid or not."""
-        return name in self._uids
-
-    def put(self, name: K, raw: Raw | None) -> None:
-        """None: gone."""
-        uid = (raw or {}).get("metadata", {}).get("uid", "")
-        if raw is None or self._uids.get(name) != uid:
-            self.valid.pop(name, None)
-            self._uids.pop(name, None)
-        if raw is None:
-            return
-        self._uids[name] = uid
-        try:
-            self.valid[name] = self._parse(raw)
-        except InvalidObject:
-            return
-
-
 def declared(raw: Any) -> Any:
     """What tells one declaration from another; status is no part of it."""
     if raw is None:
         return None
     meta = raw["metadata"]
-    ours = {key: value for key, value in (meta.get("annotations") or {}).items() if key.startswith("manx.dev/")}
+    ours = {key: value for key, value in (meta.get("annotations") or {}).items() if key.startswith(OUR_ANNOTATIONS)}
     return meta.get("uid"), raw.get("spec"), meta.get("labels"), ours, meta.get("deletionTimestamp")
 
 
@@ -96,15 +70,23 @@ class UserKinds:
             _checked(BGPConfiguration.parse, bgp_configuration.check)
         )
         self.bgp_peers: LastValid[str, PeerRule] = LastValid(_bgp_peer)
-        self.felix_configurations: LastValid[str, FelixConfiguration] = LastValid(
-            _checked(FelixConfiguration.parse, felix_configuration.check)
-        )
+        self.felix_configurations: LastValid[str, FelixConfiguration] = LastValid(_felix, _readable_felix)
         self.installations: LastValid[str, Installation] = LastValid(
             _checked(Installation.parse, installation_settings.check)
         )
-        self.tiers: LastValid[str, Tier] = LastValid(_checked(Tier.parse, tier.check))
-        self.network_sets: LastValid[ObjectKey, NetworkSetFacts] = LastValid(_network_set)
+        self.tiers: LastValid[str, Tier] = LastValid(_tier, _readable_tier)
+        self.network_sets: LastValid[ObjectKey, NetworkSetFacts] = LastValid(_network_set, _readable_network_set)
         """By namespace and name; the namespace of a GlobalNetworkSet is empty."""
+
+    def last_valid(self, resource: r.Resource, raw: Raw) -> str:
+        """The text (`last_valid.text_of`) of the version of this object that last was valid. Empty where there never
+        was one, and for kinds that carry no such text."""
+        name, namespace = raw["metadata"]["name"], raw["metadata"].get("namespace", "")
+        if resource in (r.NETWORK_SETS, r.GLOBAL_NETWORK_SETS):
+            return self.network_sets.text((namespace, name))
+        if resource == r.TIERS:
+            return self.tiers.text(name)
+        return self.felix_configurations.text(name) if resource == r.FELIX_CONFIGURATIONS else ""
 
     @property
     def installation(self) -> Installation | None:
@@ -143,7 +125,7 @@ class UserKinds:
 
     def policy_settings(self, node: str) -> PolicySettings:
         """The FelixConfigurations' settings for a node."""
-        found = self.felix_configurations.valid
+        found = self.felix_configurations
         for_node = found.get(f"{felix_configuration.NODE_PREFIX}{node}")
         return felix_configuration.settings_of(found.get(felix_configuration.DEFAULT_NAME), for_node)
 
@@ -161,6 +143,20 @@ def _checked(parse: Callable[[Raw], T], check: Callable[[T], tuple[Problem, ...]
         return found
 
     return checked
+
+
+_felix = _checked(FelixConfiguration.parse, felix_configuration.check)
+_tier = _checked(Tier.parse, tier.check)
+
+
+def _readable_felix(raw: Raw) -> FelixConfiguration | None:
+    """Its fields one by one. Of one with a name that means nothing, none."""
+    return readable_part(raw, _felix)
+
+
+def _readable_tier(raw: Raw) -> Tier | None:
+    """In its order, if that can be read; it denies unless it can be read otherwise."""
+    return readable_part(raw, _tier, "order")
 
 
 def _pool(raw: Raw) -> PoolRule:
@@ -182,8 +178,8 @@ def _network_set(raw: Raw) -> NetworkSetFacts:
     return NetworkSetFacts(found.metadata.labels, tuple(sorted({_member(net) for net in found.spec.nets})))
 
 
-def readable_network_set(raw: Raw) -> NetworkSetFacts:
-    """Of a set that never was valid: what of it can be read. Rules that deny what it lists then deny that much."""
+def _readable_network_set(raw: Raw) -> NetworkSetFacts:
+    """Rules that deny what the set lists then deny that much, and rules that allow it allow no more."""
     spec = raw.get("spec")
     nets = spec.get("nets") if isinstance(spec, Mapping) else ()
     members = {net for net in map(_readable, nets if isinstance(nets, list) else ()) if net}

@@ -64,7 +64,7 @@ class Writer:
         self._limit = limit
         self._refused = refused
         self._decider: Decider | None = None
-        self._queue: list[dict[Key, None]] = [{} for _ in range(max(LEVELS.values()) + 1)]
+        self._queue: dict[Key, None] = {}
         self._in_flight: dict[Key, asyncio.Task[None]] = {}
         self.sending: dict[Key, Any] = {}
         """What is on its way to the server: it may be there before we hear of it."""
@@ -102,14 +102,14 @@ class Writer:
     @property
     def idle(self) -> bool:
         """Whether nothing is marked, in flight, or waiting for others."""
-        return not (any(self._queue) or self._in_flight or self._waits or self._parked or self._backoffs)
+        return not (self._queue or self._in_flight or self._waits or self._parked or self._backoffs)
 
     # --- marking ------------------------------------------------------------------------------------------------------
 
     def mark(self, keys: Iterable[Key]) -> None:
-        """These may not be as they shall be."""
-        for key in keys:
-            self._queue[LEVELS.get(key.resource, MIDDLE_LEVEL)][key] = None
+        """These may not be as they shall be. They are looked at in the order in which they refer to each other, after
+        what was marked before: a stream of changes to groups shall not keep a NodeState from its turn."""
+        self._queue |= dict.fromkeys(sorted(keys, key=_level))
         self._wake()
 
     def changed(self, key: Key) -> None:
@@ -164,12 +164,10 @@ class Writer:
         self._wake()
 
     def _pop(self) -> Key | None:
-        for level in self._queue:
-            if level:
-                key = next(iter(level))
-                del level[key]
-                return key
-        return None
+        key = next(iter(self._queue), None)
+        if key is not None:
+            del self._queue[key]
+        return key
 
     def _look_at(self, key: Key, decider: Decider) -> None:
         if key in self._in_flight:
@@ -269,3 +267,7 @@ class Writer:
         delay = self._backoffs.setdefault(key, Backoff(0.5, 30.0)).next()
         self.later(key, delay)
         return delay
+
+
+def _level(key: Key) -> int:
+    return LEVELS.get(key.resource, MIDDLE_LEVEL)

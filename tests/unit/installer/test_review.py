@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import AsyncIterator
+import json
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -26,6 +27,7 @@ from manx_kube.resources import (
     Resource,
 )
 from manx_operator.handlers import ADDONS
+from manx_operator.last_valid import LONGEST_TEXT
 from manx_operator.review.reviewer import POLICY_KINDS, Reviewer, ReviewerDeps
 from manx_operator.review.verdicts import (
     Around,
@@ -132,7 +134,9 @@ class World:
 
 
 @asynccontextmanager
-async def world() -> AsyncIterator[World]:
+async def world(
+    last_valid: Callable[[Resource, Any], str] = lambda resource, raw: "",
+) -> AsyncIterator[World]:
     async with FakeApi() as api, KubeClient(api.config()) as client:
         it = World(api, Told())
 
@@ -148,7 +152,7 @@ async def world() -> AsyncIterator[World]:
                 pools=lambda: it.objects(IP_POOLS), bgp_configurations=lambda: it.objects(BGP_CONFIGURATIONS),
                 bgp_peers=lambda: it.objects(BGP_PEERS),
                 policy_kinds=lambda: {kind: list(it.objects(kind).values()) for kind in POLICY_KINDS}, foreign=foreign,
-                now=lambda: datetime(2026, 1, 1, tzinfo=UTC),
+                last_valid=last_valid, now=lambda: datetime(2026, 1, 1, tzinfo=UTC),
             )
         )  # fmt: skip
         yield it
@@ -228,3 +232,45 @@ async def test_a_sweep_reviews_what_nobody_has_reviewed_yet() -> None:
         written = it.writes()
         await it.reviewer.sweep()
         assert it.writes() == written
+
+
+async def test_what_last_was_valid_is_carried_by_the_object() -> None:
+    async with world() as it:
+
+        async def says(**changes: Any) -> tuple[str, str]:
+            changed = it.put(GLOBAL_NETWORK_SETS, {**it.objects(GLOBAL_NETWORK_SETS)["s"], **changes})
+            await it.reviewer.policy_kind(GLOBAL_NETWORK_SETS, changed)
+            status = it.objects(GLOBAL_NETWORK_SETS)["s"]["status"]
+            return status["conditions"][0]["message"], status.get("lastValid", "")
+
+        it.put(GLOBAL_NETWORK_SETS, raw("s", nets=["x"]))
+        message, kept = await says()
+        assert "spec.nets[0]" in message
+        assert ("It never was valid" in message, kept) == (True, "")
+        _, kept = await says(spec={"nets": ["192.0.2.1"]})
+        assert json.loads(kept)["spec"] == {"nets": ["192.0.2.1"]}
+        message, still = await says(spec={"nets": ["x"]})
+        assert ("The version last valid stays in force" in message, still) == (True, kept)
+        meta = it.objects(GLOBAL_NETWORK_SETS)["s"]["metadata"]
+        _, kept = await says(spec={"nets": ["192.0.2.1"]}, metadata={**meta, "labels": {"a": "b"}})
+        assert json.loads(kept)["metadata"]["labels"] == {"a": "b"}
+        written = it.writes()
+        await it.reviewer.sweep()
+        assert it.writes() == written
+
+
+async def test_a_version_last_valid_that_no_status_tells_of_yet_is_the_leaders_to_tell() -> None:
+    """It became invalid before anybody could look at it."""
+    async with world(lambda resource, obj: "the text") as it:
+        await it.reviewer.policy_kind(TIERS, it.put(TIERS, raw("t", order="soon")))
+        assert it.objects(TIERS)["t"]["status"]["lastValid"] == "the text"
+        assert "The version last valid stays in force" in it.conditions(TIERS, "t")[0]["message"]
+
+
+async def test_a_text_that_has_grown_too_long_is_taken_away() -> None:
+    """Of an older version than the last valid one nobody is to hear."""
+    async with world() as it:
+        await it.reviewer.policy_kind(TIERS, it.put(TIERS, raw("t", order=1)))
+        long = {**it.objects(TIERS)["t"], "spec": {"order": 2, "unknown": " " * LONGEST_TEXT}}
+        await it.reviewer.policy_kind(TIERS, it.put(TIERS, long))
+        assert not it.objects(TIERS)["t"]["status"].get("lastValid")

@@ -10,6 +10,7 @@ from manx_kube.resources import (
     ADDRESS_GROUPS,
     CALICO_NETWORK_POLICIES,
     ENDPOINT_SLICES,
+    FELIX_CONFIGURATIONS,
     GLOBAL_NETWORK_POLICIES,
     GLOBAL_NETWORK_SETS,
     NETWORK_POLICIES,
@@ -182,16 +183,59 @@ async def test_a_policy_that_never_was_valid_denies_what_it_selects() -> None:
             assert "gnp.bad" in made["spec"]["tiers"][1]["policies"]
 
 
-async def test_an_invalid_tier_or_set_stays_as_it_was() -> None:
+KEPT = ((TIERS, "early"), (GLOBAL_NETWORK_SETS, "office"), (FELIX_CONFIGURATIONS, "default"))
+
+
+def spoil(world: Cluster) -> None:
+    """A tier, a set and settings become invalid; what their statuses say stays."""
+    for (resource, name), spec in zip(KEPT, ({"order": "soon"}, {"nets": ["all"]}, {"natPortRange": "x"}), strict=True):
+        world.put(resource, {**world.all(resource)[name], "spec": spec})
+
+
+async def test_an_invalid_tier_or_set_or_setting_stays_as_it_was() -> None:
     async with cluster() as world:
         small(world)
+        declare(world, FELIX_CONFIGURATIONS, "default", {"logPrefix": "ours"})
         async with leading(world) as leader:
             await settled(world, leader, lambda: world.all(POLICY_CLASSES))
             world.forget_requests()
-            declare(world, TIERS, "early", {"order": "soon"})
-            declare(world, GLOBAL_NETWORK_SETS, "office", {"nets": ["everywhere"]}, {"kind": "office"})
+            spoil(world)
             await settled(world, leader)
             assert world.writes() == []
+
+
+async def test_an_invalid_tier_or_set_or_setting_stays_as_it_was_whoever_leads() -> None:
+    """By the text that the object's status carries."""
+    async with cluster() as world:
+        small(world)
+        declare(world, FELIX_CONFIGURATIONS, "default", {"logPrefix": "ours"})
+        async with leading(world, epoch=1) as leader:
+            await settled(world, leader, lambda: world.all(POLICY_CLASSES))
+            for resource, name in KEPT:
+                obj = world.all(resource)[name]
+                world.put(resource, {**obj, "status": {"lastValid": leader.control.last_valid(resource, obj)}})
+            spoil(world)
+            await settled(world, leader)
+        for epoch in (2, 3):
+            world.forget_requests()
+            async with leading(world, epoch=epoch) as leader:
+                await settled(world, leader)
+                assert world.writes() == []
+                assert world.all(NODE_STATES)["n1"]["spec"]["policy"] == {"logPrefix": "ours"}
+        async with leading(world, epoch=4) as leader:
+            declare(world, TIERS, "early", {"order": 2_000_000})
+            await settled(world, leader, lambda: _first_tier(world) == "default")
+            assert leader.control.last_valid(TIERS, world.all(TIERS)["early"]).count("2000000") == 1
+
+
+async def test_a_tier_that_never_was_valid_stands_where_its_order_says() -> None:
+    async with cluster() as world:
+        small(world)
+        declare(world, TIERS, "early", {"order": 1, "defaultAction": "Perhaps"})
+        async with leading(world) as leader:
+            await settled(world, leader, lambda: world.all(POLICY_CLASSES))
+            (made,) = world.all(POLICY_CLASSES).values()
+            assert made["spec"]["tiers"][0] == {"name": "early", "policies": ["gnp.guard"]}
 
 
 async def test_of_a_set_that_never_was_valid_counts_what_can_be_read() -> None:

@@ -16,13 +16,13 @@ from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, StrictInt, St
 from pydantic_core import CoreSchema
 
 from manx_core.api.calico_policy import LOG_DENIED
-from manx_core.api.felix_other_fields import OTHER_FIELDS, PYTHON_TYPES
+from manx_core.api.felix_other_fields import OTHER_FIELDS, PYTHON_TYPES, allowed, fits
 from manx_core.api.fields import (
     NO_EFFECT,
     PRESERVE,
     RULES,
     ApiModel,
-    ConditionsStatus,
+    KeptStatus,
     Metadata,
     Problem,
     parse_duration,
@@ -154,12 +154,14 @@ class FelixConfigurationSpec(ApiModel):
             wrong = not isinstance(value, PYTHON_TYPES[wanted]) or (isinstance(value, bool) and wanted == "integer")
             if wrong:
                 raise ValueError(f"{name}: {value!r} is not allowed; must be of type {wanted}")
+            if not fits(name, value):
+                raise ValueError(f"{name}: {value!r} is not allowed; must be {allowed(name)[0]}")
         return self
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         schema = super().__get_pydantic_json_schema__(core, handler)
-        schema["properties"] |= {name: _schema(wanted) for name, wanted in sorted(OTHER_FIELDS.items())}
+        schema["properties"] |= {name: _schema(name) for name in sorted(OTHER_FIELDS)}
         return schema
 
     def without_effect(self) -> Iterator[str]:
@@ -169,8 +171,9 @@ class FelixConfigurationSpec(ApiModel):
             yield known if known in OTHER_FIELDS else name
 
 
-def _schema(wanted: str) -> dict[str, Any]:
-    said = {"description": "Of Calico's data plane.", NO_EFFECT: True}
+def _schema(name: str) -> dict[str, Any]:
+    wanted = OTHER_FIELDS[name]
+    said = {"description": "Of Calico's data plane.", NO_EFFECT: True, **allowed(name)[1]}
     if wanted == "any":
         return {"x-kubernetes-int-or-string": True, **said}
     if wanted == "array":
@@ -186,7 +189,7 @@ class FelixConfiguration(ApiModel):
 
     metadata: Metadata
     spec: FelixConfigurationSpec = FelixConfigurationSpec()
-    status: ConditionsStatus = ConditionsStatus()
+    status: KeptStatus = KeptStatus()
 
 
 _ANNOTATED = "has(self.metadata.annotations)"

@@ -311,3 +311,10 @@ class ConditionsStatus(ApiModel):
 
     conditions: tuple[StatusCondition, ...] = ()
     """What the operator found. Accepted: whether the object is valid and in force."""
+
+
+class KeptStatus(ConditionsStatus):
+    """What Manx's operator says about an object that stays as it last was valid."""
+
+    last_valid: StrictStr = ""
+    """The object, as JSON, as it last was valid. It counts for as long as what is declared is not valid."""

@@ -6,7 +6,7 @@ Source: Calico v3.30, NetworkSetSpec, GlobalNetworkSetSpec.
 
 from __future__ import annotations
 
-from manx_core.api.fields import ApiModel, ConditionsStatus, Metadata, Problem
+from manx_core.api.fields import ApiModel, KeptStatus, Metadata, Problem
 from manx_core.api.kind import AGE, Column, Kind
 from manx_core.api.policy_fields import SetNet
 from manx_core.api.policy_status import VALID
@@ -27,7 +27,7 @@ class NetworkSet(ApiModel):
 
     metadata: Metadata
     spec: NetworkSetSpec = NetworkSetSpec()
-    status: ConditionsStatus = ConditionsStatus()
+    status: KeptStatus = KeptStatus()
 
 
 class GlobalNetworkSet(ApiModel):
@@ -36,7 +36,7 @@ class GlobalNetworkSet(ApiModel):
 
     metadata: Metadata
     spec: NetworkSetSpec = NetworkSetSpec()
-    status: ConditionsStatus = ConditionsStatus()
+    status: KeptStatus = KeptStatus()
 
 
 def _kind(name: str, plural: str, *short_names: str, namespaced: bool) -> Kind:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from manx_core.api.fields import ApiModel, ConditionsStatus, Metadata, Problem, rule
+from manx_core.api.fields import ApiModel, KeptStatus, Metadata, Problem, rule
 from manx_core.api.kind import AGE, Column, Kind
 from manx_core.api.policy_fields import Order
 from manx_core.api.policy_status import VALID
@@ -44,7 +44,7 @@ class Tier(ApiModel):
 
     metadata: Metadata
     spec: TierSpec = TierSpec()
-    status: ConditionsStatus = ConditionsStatus()
+    status: KeptStatus = KeptStatus()
 
     @property
     def default_action(self) -> DefaultAction:

@@ -49,10 +49,13 @@ def parts(
     recorder: EventRecorder,
     term: Term,
     on_active: Callable[[bool], None],
+    last_valid: Callable[[Resource, Mapping[str, Any]], str],
     env: Mapping[str, str] | None = None,
 ) -> Parts:
-    """`on_active`: told whether the model may write. Environment: MANX_IMAGE, the operator's own image; MANX_AGENTS
-    "external" for agents that run otherwise than by the DaemonSet."""
+    """`on_active`: told whether the model may write. `last_valid`: `UserKinds.last_valid`.
+
+    Environment: MANX_IMAGE, the operator's own image; MANX_AGENTS "external" for agents that run otherwise than by the
+    DaemonSet."""
     env = os.environ if env is None else env
     foreign = Kept(lambda: signs_of_calico(client))
     reviewer = Reviewer(
@@ -66,6 +69,7 @@ def parts(
             bgp_peers=lambda: _by_name(inputs.bgp_peers.cache),
             policy_kinds=lambda: {kind: list(inputs.of(kind).cache.values()) for kind in POLICY_KINDS},
             foreign=foreign,
+            last_valid=last_valid,
         )
     )
     installer = Installer(

@@ -28,15 +28,13 @@ from manx_core.policy import (
     compile_calico_policy,
     compile_network_policy,
 )
+from manx_operator.last_valid import LONGEST_TEXT, OUR_ANNOTATIONS
 from manx_operator.model.types import PolicyId
 
 Raw = Mapping[str, Any]
 Declared = NetworkPolicy | Raw
 """A policy as the API server sent it: a struct for Kubernetes' kind, a mapping for Calico's."""
 Result = CompiledPolicy | InvalidPolicy
-OUR_ANNOTATIONS = "manx.dev/"
-LONGEST_TEXT = 500_000
-"""Characters. An API server takes objects of up to about 1.5 MB."""
 _CALICO: dict[str, type[CalicoNetworkPolicy] | type[GlobalNetworkPolicy]] = {
     "np": CalicoNetworkPolicy,
     "gnp": GlobalNetworkPolicy,

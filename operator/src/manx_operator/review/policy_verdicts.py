@@ -27,6 +27,14 @@ Raw = Mapping[str, Any]
 VALID = "Valid"
 ACCEPTED = "Accepted"
 _SHOWN = 10
+LAST_VALID = "The version last valid stays in force"
+NEVER_VALID = {
+    "Tier": "It never was valid: it stands where its order says, if that can be read, else after all tiers; unless its"
+    " defaultAction can be read, it denies what no rule decides",
+    "NetworkSet": "It never was valid: those of spec.nets that can be read count, for rules that allow and such that"
+    " deny, and no others",
+    "FelixConfiguration": "It never was valid: fields that can be read count, all others are as if they were absent",
+}
 NO_TIER = "until there is, the policy comes after all tiers, and what it selects and does not allow is denied"
 
 
@@ -45,28 +53,28 @@ def policy_said(raw: Raw, *, is_global: bool, tiers: Collection[str], more: Iter
     return _with_remarks(VALID, "Valid", remarks)
 
 
-def network_set_said(raw: Raw, *, is_global: bool) -> Said:
-    """Of a NetworkSet or GlobalNetworkSet."""
+def network_set_said(raw: Raw, *, is_global: bool, kept: bool = False) -> Said:
+    """Of a NetworkSet or GlobalNetworkSet. `kept`, here and below: whether a version last valid is in force."""
     found, wrong = _read(raw, GlobalNetworkSet if is_global else NetworkSet, network_set.check)
     if found is None or wrong:
-        return Said(VALID, "False", "Invalid", some(map(str, wrong), shown=_SHOWN))
+        return _invalid(VALID, wrong, "NetworkSet", kept=kept)
     remarks = [*_ignored(found), *([] if found.spec.nets else ["spec.nets is empty: the set holds no address"])]
     return _with_remarks(VALID, "Valid", remarks)
 
 
-def tier_said(raw: Raw) -> Said:
+def tier_said(raw: Raw, *, kept: bool = False) -> Said:
     """Of a Tier."""
     found, wrong = _read(raw, Tier, tier.check)
     if found is None or wrong:
-        return Said(VALID, "False", "Invalid", some(map(str, wrong), shown=_SHOWN))
+        return _invalid(VALID, wrong, "Tier", kept=kept)
     return _with_remarks(VALID, "Valid", [*_ignored(found)])
 
 
-def felix_said(raw: Raw, nodes: Collection[str]) -> Said:
+def felix_said(raw: Raw, nodes: Collection[str], *, kept: bool = False) -> Said:
     """Of a FelixConfiguration."""
     found, wrong = _read(raw, FelixConfiguration, felix_configuration.check)
     if found is None or wrong:
-        return Said(ACCEPTED, "False", "Invalid", some(map(str, wrong), shown=_SHOWN))
+        return _invalid(ACCEPTED, wrong, "FelixConfiguration", kept=kept)
     node = found.metadata.name.removeprefix(felix_configuration.NODE_PREFIX)
     if found.metadata.name != felix_configuration.DEFAULT_NAME and node not in nodes:
         return Said(ACCEPTED, "False", "Invalid", f"metadata.name: there is no node {node}")
@@ -83,6 +91,11 @@ def _read(
     except InvalidObject as error:
         return None, error.problems
     return found, check(found)
+
+
+def _invalid(type_: str, wrong: Iterable[Problem], kind: str, *, kept: bool) -> Said:
+    instead = LAST_VALID if kept else NEVER_VALID[kind]
+    return Said(type_, "False", "Invalid", f"{some(map(str, wrong), shown=_SHOWN)}. {instead}")
 
 
 def _ignored(found: ApiModel) -> Iterator[str]:

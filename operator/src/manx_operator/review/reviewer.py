@@ -1,6 +1,7 @@
 """Says of users' objects whether they are in force: conditions on them, and Events where that changed.
 
-Owns: writing those, on the operator's own loop. Must not: judge (`verdicts` does), hold state, or annotate anything.
+Owns: writing those, and beside them the version last valid, on the operator's own loop.
+Must not: judge (`verdicts` does), hold state, or annotate anything.
 
 Whatever it is called for, it writes only what differs from what the object says already, so it may be called as often
 as anybody likes: by kopf's handlers when something happened, and by the installer's passes for what no event tells (a
@@ -30,6 +31,7 @@ from manx_kube.resources import (
     Resource,
 )
 from manx_operator.conditions import Said, merged
+from manx_operator.last_valid import stored_text, text_of
 from manx_operator.review.policy_verdicts import felix_said, network_set_said, tier_said
 from manx_operator.review.verdicts import (
     Around,
@@ -63,6 +65,8 @@ class ReviewerDeps:
     """FelixConfigurations, Tiers and network sets, from the informers. (Policies have statuses of their own.)"""
     foreign: Callable[[], Awaitable[Collection[str]]]
     """Signs of a real Calico: with any, its objects are left alone."""
+    last_valid: Callable[[Resource, Raw], str] = lambda resource, raw: ""
+    """The text of the version of an object that last was valid, as this leader knows: `UserKinds.last_valid`."""
     now: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
 
 
@@ -82,7 +86,7 @@ class Reviewer:
             await self._say(BGP_PEERS, raw, bgp_peer_said(raw, around))
         for resource, objects in self._deps.policy_kinds().items():
             for raw in [raw for raw in objects if resource == FELIX_CONFIGURATIONS or not _reviewed(raw)]:
-                await self._say(resource, raw, self._said_of(resource, raw, around))
+                await self._say(resource, raw, *self._said_of(resource, raw, around))
         return await self._pools(dict(self._deps.pools()), around)
 
     async def bgp_configuration(self, raw: Raw) -> None:
@@ -95,7 +99,7 @@ class Reviewer:
 
     async def policy_kind(self, resource: Resource, raw: Raw) -> None:
         """A FelixConfiguration, Tier, NetworkSet or GlobalNetworkSet that was made or changed."""
-        await self._unless_foreign(resource, raw, self._said_of(resource, raw, await self._deps.around()))
+        await self._unless_foreign(resource, raw, *self._said_of(resource, raw, await self._deps.around()))
 
     async def addon(self, resource: Resource, raw: Raw) -> None:
         """An APIServer, Goldmane or Whisker."""
@@ -122,33 +126,35 @@ class Reviewer:
             await self._say(IP_POOLS, raw, pool_said(raw, problems[name]))
         return problems
 
-    @staticmethod
-    def _said_of(resource: Resource, raw: Raw, around: Around) -> Said:
-        if resource == FELIX_CONFIGURATIONS:
-            return felix_said(raw, around.nodes)
-        if resource == TIERS:
-            return tier_said(raw)
-        assert resource in (NETWORK_SETS, GLOBAL_NETWORK_SETS), resource
-        return network_set_said(raw, is_global=resource == GLOBAL_NETWORK_SETS)
+    def _said_of(self, resource: Resource, raw: Raw, around: Around) -> tuple[Said, str]:
+        """And what the object shall carry as its version last valid."""
+        kept = self._deps.last_valid(resource, raw) or stored_text(raw)
+        said = _judged(resource, raw, around, kept=bool(kept))
+        return said, kept if said.reason == "Invalid" else text_of(raw)
 
-    async def _unless_foreign(self, resource: Resource, raw: Raw, said: Said) -> None:
+    async def _unless_foreign(self, resource: Resource, raw: Raw, said: Said, last_valid: str | None = None) -> None:
         if not await self._deps.foreign():
-            await self._say(resource, raw, said)
+            await self._say(resource, raw, said, last_valid)
 
-    async def _say(self, resource: Resource, raw: Raw, said: Said) -> None:
+    async def _say(self, resource: Resource, raw: Raw, said: Said, last_valid: str | None = None) -> None:
+        """`last_valid`: None for kinds that carry no such text."""
         before = (raw.get("status") or {}).get("conditions") or []
         now = self._deps.now().strftime("%Y-%m-%dT%H:%M:%SZ")
         after = merged([said], before, now, raw["metadata"].get("generation", 0))
-        if after == before or raw["metadata"].get("deletionTimestamp"):
+        text = stored_text(raw)
+        if (after, text) == (before, text if last_valid is None else last_valid):
+            return
+        if raw["metadata"].get("deletionTimestamp"):
             return
         self._deps.guard()
         meta = {"uid": raw["metadata"].get("uid"), "resourceVersion": raw["metadata"].get("resourceVersion")}
-        patch = {"metadata": meta, "status": {"conditions": after}}
+        status = {"conditions": after} | ({} if last_valid is None else {"lastValid": last_valid or None})
         try:
             name, namespace = raw["metadata"]["name"], raw["metadata"].get("namespace")
             await self._deps.client.patch(
-                resource, dict[str, Any], name, patch, namespace=namespace, subresource="status"
-            )
+                resource, dict[str, Any], name, {"metadata": meta, "status": status}, namespace=namespace,
+                subresource="status",
+            )  # fmt: skip
         except (Conflict, NotFound):
             return  # it has changed since, and its change is heard, too
         self._tell_change(resource, raw, said, before)
@@ -164,8 +170,17 @@ class Reviewer:
         self._deps.recorder.emit(reference_to(resource, dict(raw)), type_, reason=reason, note=note, action="Validate")
 
 
+def _judged(resource: Resource, raw: Raw, around: Around, *, kept: bool) -> Said:
+    if resource == FELIX_CONFIGURATIONS:
+        return felix_said(raw, around.nodes, kept=kept)
+    if resource == TIERS:
+        return tier_said(raw, kept=kept)
+    assert resource in (NETWORK_SETS, GLOBAL_NETWORK_SETS), resource
+    return network_set_said(raw, is_global=resource == GLOBAL_NETWORK_SETS, kept=kept)
+
+
 def _reviewed(raw: Raw) -> bool:
-    """Whether a condition is about the object as it is."""
+    """Whether a condition is about the object as it is, and it carries what last was valid."""
     conditions = (raw.get("status") or {}).get("conditions") or []
     generation = raw["metadata"].get("generation", 0)
-    return any(condition.get("observedGeneration") == generation for condition in conditions)
+    return bool(stored_text(raw)) and any(condition.get("observedGeneration") == generation for condition in conditions)
