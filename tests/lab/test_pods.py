@@ -20,7 +20,8 @@ import pytest
 
 from lab.cluster import Cluster
 from lab.settings import API_SERVICE, CLUSTER_DNS, MTU, OUTSIDE, POD_CIDR
-from lab_ends import HTTP, SERVER, UDP, End, Watch, datagram, ends_of, forge, transfer
+from lab_ends import HTTP, SERVER, UDP, End, Watch, ends_of, forge, transfer
+from packets import udp_packet
 
 NAMESPACE = "manx-pods"
 KUBELET_PORT = 10250
@@ -300,10 +301,10 @@ def forge_everything(cluster: Cluster, ends: dict[str, End], family: Family, own
         watches = {end.name: stack.enter_context(Watch(end, FORGED_PORT)) for end in targets}
         socket_of_node = stack.enter_context(ends[node].receive(FORGED_PORT))
         for _ in range(3):
-            forge(near, [datagram(source, t.address, FORGED_PORT) for source in forged for t in targets])
+            forge(near, [udp_packet(source, t.address, FORGED_PORT) for source in forged for t in targets])
 
         def control_arrived() -> bool:
-            forge(near, [datagram(near.address, t.address, FORGED_PORT) for t in targets])
+            forge(near, [udp_packet(near.address, t.address, FORGED_PORT) for t in targets])
             receive_all(socket_of_node, received)
             seen = arrivals(ends, watches, own_link, received)
             through = {name for name, sources in seen.items() if sources}

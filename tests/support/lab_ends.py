@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import NamedTuple
 
+import packets
 from lab.cluster import Cluster
 from lab.fabric import FABRIC
 from lab.run import LabError, run
@@ -230,39 +231,11 @@ def _send(opened: socket.socket, data: bytes) -> None:
 # --- forging and watching ---------------------------------------------------------------------------------------------
 
 
-def datagram(source: str, destination: str, port: int) -> bytes:
-    """A packet of IPv4 (RFC 791) or IPv6 (RFC 8200) with a UDP datagram (RFC 768) and no payload. Of IPv4, the kernel
-    fills in the length, the identification and the header's checksum; in either it leaves the source as it is."""
-    family = family_of(destination)
-    ends = socket.inet_pton(family, source) + socket.inet_pton(family, destination)
-    udp = struct.pack("!HHH", port, port, 8)
-    if family == socket.AF_INET:
-        header = struct.pack("!BBHHHBBH", 0x45, 0, 28, 0, 0, 64, socket.IPPROTO_UDP, 0)
-        return header + ends + udp + b"\0\0"  # no checksum
-    header = struct.pack("!LHBB", 6 << 28, 8, socket.IPPROTO_UDP, 64)
-    return header + ends + udp + _checksum(ends + struct.pack("!LL", 8, socket.IPPROTO_UDP) + udp)
-
-
-def _checksum(covered: bytes) -> bytes:
-    """RFC 1071, of what UDP's covers over IPv6: there it must not be left out."""
-    total = sum(struct.unpack(f"!{len(covered) // 2}H", covered))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return struct.pack("!H", (~total & 0xFFFF) or 0xFFFF)
-
-
-def forge(sender: End, packets: Iterable[bytes]) -> None:
+def forge(sender: End, whole: Iterable[bytes]) -> None:
     """Send whole packets of the family of the end's address, as a process with CAP_NET_RAW there can."""
     with sender.open(socket.SOCK_RAW, protocol=_RAW_WITH_HEADER) as raw:
-        for packet in packets:
-            raw.sendto(packet, (_ends(packet)[1], 0))
-
-
-def _ends(packet: bytes) -> tuple[str, str]:
-    """Source and destination of a packet that begins with its IP header."""
-    if packet[0] >> 4 == 6:
-        return socket.inet_ntop(socket.AF_INET6, packet[8:24]), socket.inet_ntop(socket.AF_INET6, packet[24:40])
-    return socket.inet_ntoa(packet[12:16]), socket.inet_ntoa(packet[16:20])
+        for packet in whole:
+            raw.sendto(packet, (packets.ends_of(packet)[1], 0))
 
 
 class Sighting(NamedTuple):
@@ -294,7 +267,7 @@ class Watch:
     def seen(self) -> set[Sighting]:
         """All until now."""
         for data, interface in self._drain():
-            self._seen.add(Sighting(interface, *_ends(data)))
+            self._seen.add(Sighting(interface, *packets.ends_of(data)))
         return self._seen
 
     def _drain(self) -> list[tuple[bytes, str]]:

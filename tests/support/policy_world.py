@@ -33,6 +33,7 @@ from manx_core.api.v1alpha1 import (
     RuleEnd,
 )
 from netns import Netns, addressed_veth, make_node, wire_pod
+from packets import udp_packet
 
 POD_CIDR = "10.244.0.0/16"
 POD_CIDR6 = "fd00::/64"
@@ -188,6 +189,10 @@ class World:
             return {"node": NODE_ADDRESS6, "outside": OUTSIDE6}.get(place) or self.pods[place].address6
         return {"node": NODE_ADDRESS, "outside": OUTSIDE}.get(place) or self.pods[place].address
 
+    def net(self, place: str) -> str:
+        """Of one address alone."""
+        return f"{self.address(place)}/{128 if self.ipv6 else 32}"
+
     def netns(self, place: str) -> Netns:
         return {"node": self.node, "outside": self.outside}.get(place) or self.pods[place].netns
 
@@ -257,7 +262,7 @@ class World:
             self.socket(source, socket.SOCK_RAW, protocol=socket.IPPROTO_RAW) as client,
         ):
             server.settimeout(LONG if expected else SHORT)
-            client.sendto(udp_packet(as_address, self.address(to), port), (self.address(to), 0))
+            client.sendto(udp_packet(as_address, self.address(to), port, b"forge"), (self.address(to), 0))
             return _received(server) is not None
 
 
@@ -322,13 +327,6 @@ def _received(server: socket.socket) -> str | None:
         return str(server.recvfrom(4096)[1][0])
     except TimeoutError:
         return None
-
-
-def udp_packet(source: str, destination: str, port: int) -> bytes:
-    """An IPv4 datagram with any source; the kernel fills in the header's checksum (raw(7)), UDP's may be 0."""
-    payload = struct.pack("!HHHH", 4242, port, 8 + 5, 0) + b"forge"
-    addresses = socket.inet_aton(source) + socket.inet_aton(destination)
-    return struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(payload), 0, 0, 64, 17, 0) + addresses + payload
 
 
 def sctp_init(source_port: int, port: int) -> bytes:

@@ -1,14 +1,40 @@
-"""What policies mean for real packets between real namespaces, on both back ends."""
+"""What policies mean for real packets between real namespaces, on both back ends and over both families."""
 
 from __future__ import annotations
 
 import socket
+from dataclasses import dataclass
 
 import pytest
 
-from policy_world import NODE_ADDRESS, OUTSIDE, Applied, World, program, rule, towards
+from policy_world import Applied, World, program, rule, towards
 
 pytestmark = pytest.mark.usefixtures("backend")
+
+
+@dataclass(frozen=True)
+class Family:
+    """What is of one family alone. `others`: nets with none of the world's pods; `strange`: addresses of nobody."""
+
+    version: int
+    everything: str
+    outside: str
+    others: str
+    service: str
+    strange: tuple[str, ...]
+
+
+FAMILIES = (
+    Family(4, "0.0.0.0/0", "198.51.100.0/24", "fd00::/8", "10.96.0.1", ("203.0.113.5", "127.0.0.1", "10.96.0.1")),
+    Family(6, "::/0", "2001:db8::/64", "10.0.0.0/8", "fd96::1", ("2001:db8:5::5", "::1", "fe80::99")),
+)
+
+
+@pytest.fixture(params=FAMILIES, ids=lambda family: f"ipv{family.version}", autouse=True)
+def family(request: pytest.FixtureRequest, world: World) -> Family:
+    chosen: Family = request.param
+    world.ipv6 = chosen.version == 6
+    return chosen
 
 
 def test_without_policy_everybody_reaches_everybody(world: World, applied: Applied) -> None:
@@ -79,13 +105,18 @@ def test_both_sides_must_allow(world: World, applied: Applied) -> None:
     assert not world.tcp("a", "c", 81, expected=False)
 
 
-def test_networks_with_exceptions(world: World, applied: Applied) -> None:
-    everywhere = rule(nets=("0.0.0.0/0",), not_nets=("198.51.100.0/24", "10.244.0.13/32"))
-    world.policy("b", program(ingress=(everywhere, rule(nets=("fd00::/8",)))))
+def test_networks_with_exceptions(world: World, applied: Applied, family: Family) -> None:
+    exceptions = (family.outside, world.net("c"))
+    world.policy(
+        "b", program(ingress=(rule(nets=(family.everything,), not_nets=exceptions), rule(nets=(family.others,))))
+    )
+    world.policy("a", program(egress=(towards(nets=(family.everything,), not_nets=(world.net("c"),)),)))
     applied.apply()
     assert world.tcp("a", "b")
     assert not world.tcp("c", "b", expected=False)
     assert not world.tcp("outside", "b", expected=False)
+    assert world.tcp("a", "outside")
+    assert not world.tcp("a", "c", expected=False)
 
 
 def test_policies_add_up_and_named_ports_are_per_pod(world: World, applied: Applied) -> None:
@@ -122,34 +153,40 @@ def test_an_established_connection_lives_on_and_replies_pass(world: World, appli
     assert not world.tcp("a", "b", expected=False)
 
 
-def _service(applied: Applied, pod: str) -> None:
-    """10.96.0.1:80 is the pod's port 8080, with the masquerading that kube-proxy does for hairpins."""
-    address = applied.world.address(pod)
-    to_service = ("-d", "10.96.0.1/32", "-p", "tcp", "--dport", "80")
-    applied.iptables("-t", "nat", "-A", "PREROUTING", *to_service, "-j", "DNAT", "--to", f"{address}:8080")
-    own = ("-s", f"{address}/32", "-d", f"{address}/32")
-    applied.iptables("-t", "nat", "-A", "POSTROUTING", *own, "-j", "MASQUERADE")
+def _service(applied: Applied, pod: str, family: Family) -> tuple[str, int]:
+    """An address and a port behind which is the pod's port 8080, with the masquerading that kube-proxy does for
+    hairpins."""
+    world, tables = applied.world, "ip" if family.version == 4 else "ip6"
+    address = world.address(pod)
+    target = f"{address}:8080" if family.version == 4 else f"[{address}]:8080"
+    to_service = ("-d", family.service, "-p", "tcp", "--dport", "80")
+    applied.iptables("-t", "nat", "-A", "PREROUTING", *to_service, "-j", "DNAT", "--to", target, family=tables)
+    own = ("-s", address, "-d", address)
+    applied.iptables("-t", "nat", "-A", "POSTROUTING", *own, "-j", "MASQUERADE", family=tables)
+    return family.service, 80
 
 
-def test_a_pod_reaches_itself_through_a_service_whatever_its_policy(world: World, applied: Applied) -> None:
-    _service(applied, "a")
+def test_a_pod_reaches_itself_through_a_service_whatever_its_policy(
+    world: World, applied: Applied, family: Family
+) -> None:
+    service = _service(applied, "a", family)
     world.policy("a", program("Ingress", "Egress"))
     applied.apply()
-    assert world.tcp("a", "a", 8080, via=("10.96.0.1", 80))
-    assert not world.tcp("b", "a", 8080, via=("10.96.0.1", 80), expected=False)
+    assert world.tcp("a", "a", 8080, via=service)
+    assert not world.tcp("b", "a", 8080, via=service, expected=False)
 
 
-def test_policy_is_about_the_pod_behind_a_service(world: World, applied: Applied) -> None:
-    _service(applied, "b")
+def test_policy_is_about_the_pod_behind_a_service(world: World, applied: Applied, family: Family) -> None:
+    service = _service(applied, "b", family)
     friends = world.group("f", world.address("a"))
     world.policy("b", program(ingress=(rule(protocol="TCP", ports=("8080",), groups=(friends,)),)))
     applied.apply()
-    assert world.tcp("a", "b", 8080, via=("10.96.0.1", 80))
-    assert not world.tcp("c", "b", 8080, via=("10.96.0.1", 80), expected=False)
+    assert world.tcp("a", "b", 8080, via=service)
+    assert not world.tcp("c", "b", 8080, via=service, expected=False)
 
 
 def test_a_deny_rule_wins_over_later_ones(world: World, applied: Applied) -> None:
-    rules = (rule(action="Deny", nets=(f"{world.address('c')}/32",)), rule())
+    rules = (rule(action="Deny", nets=(world.net("c"),)), rule())
     world.policy("b", program(ingress=rules))
     applied.apply()
     assert world.tcp("a", "b")
@@ -158,19 +195,19 @@ def test_a_deny_rule_wins_over_later_ones(world: World, applied: Applied) -> Non
 
 def test_what_leaves_the_pools_is_masqueraded(world: World, applied: Applied) -> None:
     applied.apply()
-    assert world.seen_source("a", "outside") == NODE_ADDRESS
+    assert world.seen_source("a", "outside") == world.address("node")
     assert world.seen_source("a", "b") == world.address("a")
     assert world.seen_source("a", "node") == world.address("a")
-    assert world.seen_source("outside", "a") == OUTSIDE
+    assert world.seen_source("outside", "a") == world.address("outside")
 
 
-def test_pods_send_from_their_own_address_only(world: World, applied: Applied) -> None:
+def test_pods_send_from_their_own_address_only(world: World, applied: Applied, family: Family) -> None:
     applied.apply()
     assert world.forged("a", world.address("a"), "c"), "the way of sending works"
-    for address in (world.address("b"), NODE_ADDRESS, "203.0.113.5", "127.0.0.1", "10.96.0.1"):
+    for address in (world.address("b"), world.address("node"), *family.strange):
         assert not world.forged("a", address, "c", expected=False), address
         assert not world.forged("a", address, "node", expected=False), address
 
 
-def test_forging_works_where_nothing_stops_it(world: World) -> None:
-    assert world.forged("a", "203.0.113.5", "c"), "the tests above would see a forged packet"
+def test_forging_works_where_nothing_stops_it(world: World, family: Family) -> None:
+    assert world.forged("a", family.strange[0], "c"), "the tests above would see a forged packet"
