@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Any, Protocol
 
@@ -64,7 +65,7 @@ class Writer:
         self._limit = limit
         self._refused = refused
         self._decider: Decider | None = None
-        self._queue: dict[Key, None] = {}
+        self._queue: OrderedDict[Key, None] = OrderedDict()
         self._in_flight: dict[Key, asyncio.Task[None]] = {}
         self.sending: dict[Key, Any] = {}
         """What is on its way to the server: it may be there before we hear of it."""
@@ -164,10 +165,7 @@ class Writer:
         self._wake()
 
     def _pop(self) -> Key | None:
-        key = next(iter(self._queue), None)
-        if key is not None:
-            del self._queue[key]
-        return key
+        return self._queue.popitem(last=False)[0] if self._queue else None
 
     def _look_at(self, key: Key, decider: Decider) -> None:
         if key in self._in_flight:

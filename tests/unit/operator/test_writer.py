@@ -8,6 +8,8 @@ from fakeapi import Request
 from fakeapi_state import Refused
 from informing import eventually
 from manx_core.span import span_label
+from manx_kube.client import KubeClient
+from manx_kube.config import ApiConfig
 from manx_kube.resources import (
     ADDRESS_GROUPS,
     IPAM_BLOCKS,
@@ -17,7 +19,11 @@ from manx_kube.resources import (
     POLICY_CLASSES,
     POLICY_PROGRAMS,
 )
+from manx_operator.decide import Decider
+from manx_operator.limiter import TokenBucket
+from manx_operator.observed import Key, Observed
 from manx_operator.settings import Settings
+from manx_operator.writer import Writer
 from operating import FAST, Clock, Cluster, cluster, leading, new_term, settled
 
 
@@ -30,6 +36,30 @@ def small(world: Cluster) -> None:
 
 def is_put(request: Request) -> bool:
     return request.method in ("PUT", "POST") and request.resource == str(NODE_STATES)
+
+
+async def test_whoever_is_marked_first_has_the_first_turn_and_together_what_is_referred_to_has() -> None:
+    """A stream of changes to groups, as from many addresses at once, keeps no NodeState waiting."""
+    node, group, program = Key(NODE_STATES, "n"), Key(ADDRESS_GROUPS, "g"), Key(POLICY_PROGRAMS, "p")
+    looked_at: list[Key] = []
+
+    class Recorder(Decider):
+        def __init__(self) -> None:
+            pass
+
+        def decide(self, key: Key) -> None:
+            looked_at.append(key)
+
+    async with KubeClient(ApiConfig("http://127.0.0.1:9")) as client:
+        observed = Observed({}, lambda key: None, lambda: None)
+        bucket = TokenBucket(1e6, 1e6, asyncio.get_running_loop().time)
+        writer = Writer(client, new_term(1), observed, bucket=bucket)
+        writer.mark([program])
+        writer.mark([node, group])
+        writer.mark([Key(ADDRESS_GROUPS, "later"), program])
+        writer.start(Recorder())
+        await eventually(lambda: len(looked_at) == 4)
+    assert looked_at == [program, group, node, Key(ADDRESS_GROUPS, "later")]
 
 
 async def test_nothing_is_sent_once_the_term_is_over() -> None:
