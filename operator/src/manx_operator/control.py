@@ -6,7 +6,7 @@ Must not: do I/O (the writer does) or decide anything itself (the model, the pla
 Why anew for each term: what a model remembers beyond its inputs (which chunk a member is in) must be what is at the API
 server now, where another may have led meanwhile. Building it takes about a second for ten thousand pods.
 All of it is synchronous: a batch heard goes through to marks in one step, so that no decision is made on half of it.
-Changes are looked at together, `coalesce` seconds after the first.
+A change that comes alone is looked at at once; those that come in a stream together, each `coalesce` seconds.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from manx_operator.last_valid import LastValid
 from manx_operator.limiter import TokenBucket
 from manx_operator.model import PolicyId, PolicyModel
 from manx_operator.observed import Key, Observed
+from manx_operator.pace import Pace
 from manx_operator.pods_by_node import PodsByNode
 from manx_operator.policy_feed import PolicyFeed
 from manx_operator.policy_statuses import PolicyStatuses
@@ -102,7 +103,7 @@ class Control:
             inputs.versions, self._is_held, inputs.nodes.cache, inputs.reports.cache,
             clock=time.monotonic, ready=ready, grace=settings.forget_settle,
         )  # fmt: skip
-        self._flush_timer: asyncio.TimerHandle | None = None
+        self._flushing = Pace(settings.coalesce_ms / 1000, self._flush)
         self._timers: set[asyncio.TimerHandle] = set()
         gone = {key.name for key in [*self.observed.keys()] if key.resource in PER_NODE} - self._node_names()
         self._desired = DesiredState(self.model, self.blocks, self.pools, self.speakers, self._kinds, gone)
@@ -140,9 +141,9 @@ class Control:
 
     async def stop(self) -> None:
         self.inputs.listener = None
-        for timer in (*self._timers, self._flush_timer):
-            if timer is not None:
-                timer.cancel()
+        self._flushing.stop()
+        for timer in self._timers:
+            timer.cancel()
         await self._statuses.stop()
         await self.writer.stop()
 
@@ -225,21 +226,21 @@ class Control:
         self.blocks.touch_all()
         self._nodes_touched = True
 
-    # --- together, a little later -------------------------------------------------------------------------------------
+    # --- together -----------------------------------------------------------------------------------------------------
 
     def _flush_soon(self) -> None:
-        if self._flush_timer is None:
-            delay = self._settings.coalesce_ms / 1000
-            self._flush_timer = asyncio.get_running_loop().call_later(delay, self.flush)
+        self._flushing.soon()
 
     @property
     def flush_pending(self) -> bool:
         """Whether something was heard that has not become marks yet."""
-        return self._flush_timer is not None
+        return self._flushing.pending
 
     def flush(self) -> None:
         """What was heard since the last time becomes marks."""
-        self._flush_timer = None
+        self._flushing.now()
+
+    def _flush(self) -> None:
         if self._nodes_touched:
             self._nodes_touched = False
             if self.pools.refresh(self.speakers, self.blocks.pools_in_use()):

@@ -24,7 +24,8 @@ class Settings:
     ready_file: Path = Path("/tmp/manx-operator.ready")
     """Exists while every informer has its first list."""
     coalesce_ms: float = 30.0
-    """From a change heard to what follows from it being written, so that changes that come together cost one write."""
+    """Between two looks at what was heard, so that changes that come in a stream are written together. The first after
+    a pause is looked at at once."""
     write_rate: float = 400.0
     """Writes a second, at most."""
     write_burst: float = 400.0
