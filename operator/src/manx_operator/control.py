@@ -79,6 +79,7 @@ class Control:
             r.INSTALLATIONS: self._kinds.installations,
         }
         bucket = TokenBucket(settings.write_rate, settings.write_burst, time.monotonic)
+        statuses = TokenBucket(settings.status_rate, settings.status_rate, time.monotonic)
         self.observed = Observed(inputs.ours, lambda key: self.writer.changed(key), lambda: self.writer.released())
         self.writer = Writer(
             client, term, self.observed, bucket=bucket, coalesce=settings.coalesce_ms / 1000,
@@ -88,7 +89,7 @@ class Control:
         self._feed = PolicyFeed(inputs, self.model, self._kinds)
         self._statuses = PolicyStatuses(
             client, inputs, self.observed, term, announcer.recorder, self.model.nodes_of,
-            self.model.remarks, coalesce=settings.status_coalesce,
+            self.model.remarks, buckets=(statuses, bucket), coalesce=settings.status_coalesce,
         )  # fmt: skip
         self.speakers = Speakers(inputs.nodes.cache, inputs.reports.cache, self._kinds)
         self.pools = Pools(self._kinds, services)

@@ -5,7 +5,8 @@ PolicyPrograms, whose own kind has no room for it. Must not: judge (`review.poli
 (`in_force` does).
 
 Changes are looked at together, a second after the first, and written at a bounded rate, so that a roll-out to a
-thousand nodes costs a few writes; nothing is written that the object says already.
+thousand nodes costs a few writes; nothing is written that the object says already. The operator's ceiling on writes
+counts for these, too.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
@@ -40,7 +41,7 @@ log = logging.getLogger(__name__)
 
 COALESCE = 1.0
 """Seconds from the first change to its being looked at."""
-RATE, BURST = 50.0, 100.0
+PARALLEL = 8
 RETRY = 5.0
 CALICO: dict[r.Resource, Literal["np", "gnp"]] = {r.CALICO_NETWORK_POLICIES: "np", r.GLOBAL_NETWORK_POLICIES: "gnp"}
 OF_KIND = {kind: resource for resource, kind in CALICO.items()}
@@ -72,8 +73,10 @@ class PolicyStatuses:
         nodes_of: Callable[[str], frozenset[str]],
         remarks_of: Callable[[str], Iterable[str]],
         *,
+        buckets: Collection[TokenBucket],
         coalesce: float = COALESCE,
     ) -> None:
+        """`buckets`: a write takes from each."""
         self._client = client
         self._inputs = inputs
         self._observed = observed
@@ -86,7 +89,7 @@ class PolicyStatuses:
         self._changed: dict[str, None] = {}
         self._users: dict[str, PolicyId] = {}
         self._wake = asyncio.Event()
-        self._bucket = TokenBucket(RATE, BURST, time.monotonic)
+        self._buckets = buckets
         self._running: asyncio.Task[None] | None = None
         self._read: dict[str, Said] = {}
         self.written = 0
@@ -176,13 +179,17 @@ class PolicyStatuses:
             await self._wait()
             self.in_force.look_again()
             self._changed |= dict.fromkeys(self.in_force.drain())
-            for name in self._take():
-                try:
-                    await self._look_at(name)
-                except LeaseLost:
-                    return
-                except Exception:
-                    log.exception("cannot tell the status of %s", name)
+            names = self._take()
+            await asyncio.gather(*(self._look_at_all(names) for _ in range(PARALLEL)))
+
+    async def _look_at_all(self, names: Iterator[str]) -> None:
+        for name in names:
+            try:
+                await self._look_at(name)
+            except LeaseLost:
+                return
+            except Exception:
+                log.exception("cannot tell the status of %s", name)
 
     async def _wait(self) -> None:
         try:
@@ -195,16 +202,14 @@ class PolicyStatuses:
 
     def _take(self) -> Iterator[str]:
         taken, self._changed = self._changed, {}
-        yield from taken
+        return iter(taken)
 
     async def _look_at(self, name: str) -> None:
         wanted = self._wanted(name)
         if wanted is None:
             await asyncio.sleep(0)
             return
-        if delay := self._bucket.delay():
-            await asyncio.sleep(delay)
-        self._bucket.take()
+        await self._turn()
         self._term.require()
         try:
             await self._write(name, wanted)
@@ -213,6 +218,15 @@ class PolicyStatuses:
         except KubeError as error:
             log.info("status of %s: %s", name, error.message)
             self._changed[name] = None
+
+    async def _turn(self) -> None:
+        while True:
+            delay = max(bucket.delay() for bucket in self._buckets)
+            if not delay:
+                break
+            await asyncio.sleep(delay)
+        for bucket in self._buckets:
+            bucket.take()
 
     async def _write(self, name: str, wanted: _Written) -> None:
         meta = wanted.obj["metadata"] if isinstance(wanted.obj, dict) else msgspec.to_builtins(wanted.obj.metadata)

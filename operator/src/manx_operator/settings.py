@@ -30,6 +30,8 @@ class Settings:
     """Writes a second, at most."""
     write_burst: float = 400.0
     write_parallel: int = 32
+    status_rate: float = 100.0
+    """Of these, writes a second that only tell where a policy is in force."""
     label_linger: float = 30.0
     """How long an object keeps a node's span label after that node last needed it."""
     node_gone_after: float = 300.0
@@ -70,7 +72,7 @@ def _parsed(name: str, type_: str, text: str) -> object:
         number = float(text) if type_ == "float" else int(text)
     except ValueError:
         raise ConfigError(f"{name}={text!r}: must be a number") from None
-    if not 0 <= number < 1e9 or (number == 0 and name.startswith("MANX_WRITE_")):
+    if not 0 <= number < 1e9 or (number == 0 and name.startswith(("MANX_WRITE_", "MANX_STATUS_RATE"))):
         raise ConfigError(f"{name}={text!r}: must be greater than 0")
     return number
 

@@ -79,10 +79,11 @@ class Writer:
         """Of what was refused for being old: its resourceVersion, and until when it is not sent again as it was."""
         self._timers: dict[Key, asyncio.TimerHandle] = {}
         self._pumping = False
+        self._told = False
         self.written = 0
 
     def start(self, decider: Decider) -> None:
-        self._decider = decider
+        self._decider, self._told = decider, False
         self._wake()
 
     def pause(self) -> None:
@@ -160,12 +161,19 @@ class Writer:
                 self._wake(delay)
                 return
             if (key := self._pop()) is None:
+                self._tell()
                 return
             self._look_at(key, self._decider)
         self._wake()
 
     def _pop(self) -> Key | None:
         return self._queue.popitem(last=False)[0] if self._queue else None
+
+    def _tell(self) -> None:
+        """Once, when for the first time nothing is left to be written."""
+        if not self._told and self.idle:
+            self._told = True
+            log.info("everything is written, %d writes", self.written)
 
     def _look_at(self, key: Key, decider: Decider) -> None:
         if key in self._in_flight:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import Any
 
@@ -119,6 +120,21 @@ async def test_nothing_more_is_written_when_nothing_changes_also_by_a_new_leader
             await eventually(lambda: condition(world, CALICO_NETWORK_POLICIES, "q", "Valid")[0] == "True")
             patched = {r.name for r in world.api.requests if r.method == "PATCH" and r.subresource == "status"}
             assert patched == {"q"}
+
+
+async def test_statuses_are_within_the_ceiling_on_writes() -> None:
+    async with cluster() as world:
+        small(world)
+        for number in range(30):
+            calico(world, f"p{number}", ingress=[RULE])
+        async with leading(world, settings=replace(SETTINGS, write_rate=30.0, write_burst=5.0)) as leader:
+            loop = asyncio.get_running_loop()
+            began = loop.time()
+            names = [f"p{number}" for number in range(30)]
+            await eventually(lambda: all(status_of(world, CALICO_NETWORK_POLICIES, name) for name in names))
+            await settled(world, leader)
+            count = sum(r.method in ("POST", "PUT", "PATCH") for r in world.api.requests)
+            assert 60 < count <= 5 + 30 * (loop.time() - began) + 1
 
 
 async def test_a_pod_on_another_node_counts_too() -> None:

@@ -196,6 +196,7 @@ def test_settings_come_from_the_environment() -> None:
     [
         ("COALESCE_MS", "x"),
         ("WRITE_RATE", "0"),
+        ("STATUS_RATE", "0"),
         ("WRITE_PARALLEL", "1.5"),
         ("LABEL_LINGER", "-1"),
         ("KOPF", "maybe"),
