@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, StrictInt, StrictStr, WithJsonSchema, model_validator
+from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, StrictInt, StrictStr, WithJsonSchema
 from pydantic_core import CoreSchema
 
 from manx_core.api.calico_policy import LOG_DENIED
@@ -147,17 +147,6 @@ class FelixConfigurationSpec(ApiModel):
     nat_port_range: PortRange | None = None
     """Source ports of masqueraded packets, as "1024:65535". Default: the kernel's choice."""
 
-    @model_validator(mode="after")
-    def _other_types(self) -> FelixConfigurationSpec:
-        for name, value in (self.model_extra or {}).items():
-            wanted = OTHER_FIELDS.get(name, "any")
-            wrong = not isinstance(value, PYTHON_TYPES[wanted]) or (isinstance(value, bool) and wanted == "integer")
-            if wrong:
-                raise ValueError(f"{name}: {value!r} is not allowed; must be of type {wanted}")
-            if not fits(name, value):
-                raise ValueError(f"{name}: {value!r} is not allowed; must be {allowed(name)[0]}")
-        return self
-
     @classmethod
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         schema = super().__get_pydantic_json_schema__(core, handler)
@@ -225,7 +214,20 @@ def check(found: FelixConfiguration) -> tuple[Problem, ...]:
         if value is not None and value not in allowed_values:
             text = f"{value!r} is not allowed; must be {' or '.join(allowed_values)}"
             problems.append(Problem(f"metadata.annotations[{annotation}]", text))
-    return tuple(problems)
+    return (*problems, *_other_problems(found.spec))
+
+
+def _other_problems(spec: FelixConfigurationSpec) -> Iterator[Problem]:
+    """Of the fields that only Calico has: what its own schema refuses."""
+    for name, value in (spec.model_extra or {}).items():
+        wanted = OTHER_FIELDS.get(name)
+        if wanted is None:
+            continue
+        if not isinstance(value, PYTHON_TYPES[wanted]) or (isinstance(value, bool) and wanted != "boolean"):
+            said = "an integer or a string" if wanted == "any" else f"of type {wanted}"
+            yield Problem(f"spec.{name}", f"{value!r} is not allowed; must be {said}")
+        elif not fits(name, value):
+            yield Problem(f"spec.{name}", f"{value!r} is not allowed; must be {allowed(name)[0]}")
 
 
 def without_effect(found: FelixConfiguration) -> tuple[str, ...]:

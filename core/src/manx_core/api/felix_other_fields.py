@@ -76,7 +76,7 @@ PYTHON_TYPES: dict[str, tuple[type, ...]] = {
     "string": (str,),
     "array": (list,),
     "object": (dict,),
-    "any": (object,),
+    "any": (int, str),
 }
 
 WORDS: dict[str, tuple[str, ...]] = {
