@@ -13,7 +13,7 @@ import pytest
 
 from lab.binaries import path_of
 from lab.cluster import Cluster
-from lab.install import CUSTOM_RESOURCES
+from lab.install import custom_resources
 from lab.run import LabError
 
 NAMESPACE = "manx-system"
@@ -200,7 +200,7 @@ def test_deleting_the_installation_removes_all_and_making_it_again_brings_all_ba
     cluster.kubectl("delete", "installation", "default")
     cluster.wait_for("the agents to be gone", lambda: not _left(cluster, "daemonsets", "pods"), timeout=120)
     cluster.wait_for("all else to be gone", lambda: not _left(cluster), timeout=60)
-    cluster.kubectl("create", "-f", str(CUSTOM_RESOURCES))
+    cluster.kubectl("create", "-f", str(custom_resources(cluster.settings)))
     wait_ready(cluster)
     blocks = {block["spec"]["cidr"] for block in cluster.kubectl.items("ipamblocks")}
     assert cluster.wait_pod("survivor") == address
