@@ -1,7 +1,7 @@
-"""Documents of Calico's policy kinds: what the API server takes, and what it refuses, with the field and what is allowed.
+"""Documents of Calico's policy kinds: what the API server takes, and what it refuses, by which field and allowing what.
 
-Owns: those written by hand, about what is wrong in a subtle way or right in an odd one. (`policy_fields` has every field
-once good and once bad.) Must not: ask anybody.
+Owns: those written by hand, about what is wrong in a subtle way or right in an odd one. (`policy_fields` has every
+field once good and once bad.) Must not: ask anybody.
 """
 
 from __future__ import annotations
