@@ -46,5 +46,6 @@ STAGES = (
     Stage("go", "1 min", (PYTHON, "-m", "lab", "gotest")),
     _pytest("dataplane", "5 min", "tests/dataplane", "-n", "3", "--dist", "loadfile"),
     Stage("bench", "3 min", ("hack/bench/run", "--check")),
+    _pytest("apiserver", "4 min", "tests/apiserver", "-n", "2", "--dist", "loadfile"),
     _pytest("lab", "25 min", "tests/lab"),
 )

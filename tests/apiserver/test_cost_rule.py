@@ -78,15 +78,14 @@ class Counted:
         await change()
         await asyncio.sleep(settle)
         await self.until_written(writes)
+        with suppress(AssertionError):
+            await eventually(lambda: not self._heard_otherwise(what, writes, heard))
         await self.quiet()
         found = self.ledger.without_reports()
         if found != dict(sorted(writes.items())):
             self.mistakes.append(f"{what}: written {found}, not {writes}")
         elif self.leader.control.writer.written - before > sum(found.values()):
             self.mistakes.append(f"{what}: the operator wrote more than it changed")
-        with suppress(AssertionError):
-            await eventually(lambda: not self._heard_otherwise(what, writes, heard))
-            await self.quiet()
         self.mistakes += self._heard_otherwise(what, writes, heard)
         self._compare_reports(what)
 
