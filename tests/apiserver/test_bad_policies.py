@@ -1,6 +1,6 @@
-"""Bad input to Calico's policy kinds, by `kubectl` on a real API server: each field once good and once bad, and what
-can be wrong in subtler ways; what is refused is refused with the field and what is allowed. No cluster is needed, but an
-API server with Manx's definitions and admission policies.
+"""Bad input to Calico's policy kinds, by `kubectl` on a real API server: each field once good and once bad, and what is
+wrong in subtler ways; what is refused is refused with the field and what is allowed. No cluster is needed, but an API
+server with Manx's definitions and admission policies.
 """
 
 from __future__ import annotations

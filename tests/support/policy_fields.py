@@ -75,6 +75,7 @@ class Leaf:
 
     def document(self, value: Any, name: str) -> Doc:
         """A document that is good but for this field, perhaps."""
+        name = f"node.{name}" if self.kind == "FelixConfiguration" else name
         metadata = {"name": name} | ({"namespace": "default"} if self.kind in NAMESPACED else {})
         made: Doc = {"apiVersion": "projectcalico.org/v3", "kind": self.kind, "metadata": metadata}
         steps = self.path.split(".")

@@ -39,10 +39,9 @@ def problems(document: dict[str, Any]) -> list[str]:
 
 @pytest.mark.parametrize("leaf", LEAVES, ids=PATHS)
 def test_each_field_is_taken_once_and_refused_once_by_its_name(leaf: Leaf) -> None:
-    name = "default" if leaf.kind == "FelixConfiguration" else "x"
     illegal = NEVER_GOOD.search(leaf.path) or UNSUPPORTED.search(leaf.path)
-    assert (problems(leaf.document(good(leaf), name)) == []) == (not illegal)
-    found = problems(leaf.document(bad(leaf), name))
+    assert (problems(leaf.document(good(leaf), "x")) == []) == (not illegal)
+    found = problems(leaf.document(bad(leaf), "x"))
     assert any(leaf.place in text for text in found), found
 
 
