@@ -12,7 +12,8 @@ from __future__ import annotations
 from typing import Any
 
 from generator import policy_admission
-from generator.names import AGENT_USER, NAMESPACE, OPERATOR, OPERATOR_USER, metadata
+from generator.admission_parts import ANY, held_to, on
+from generator.names import AGENT_USER, NAMESPACE, OPERATOR, metadata
 from generator.rbac import SPECS
 
 _API = "admissionregistration.k8s.io/v1"
@@ -25,10 +26,10 @@ def objects() -> list[dict[str, Any]]:
         *_policy("agents.manx.dev", _agents()),
         *_policy("epoch.manx.dev", _epoch()),
         *_policy("term.manx.dev", _term(), parameter=_LEASE),
-        *_policy("ippool-in-use.manx.dev", _in_use(), parameter=_ALL),
-        *_policy("ippool-overlaps-ippool.manx.dev", _overlaps_pool(), parameter=_ALL),
-        *_policy("ippool-overlaps-services.manx.dev", _overlaps_services(), parameter=_ALL),
-        *_policy("ippool-overlaps-nodes.manx.dev", _overlaps_nodes(), parameter=_ALL),
+        *_policy("ippool-in-use.manx.dev", _in_use(), parameter=ANY),
+        *_policy("ippool-overlaps-ippool.manx.dev", _overlaps_pool(), parameter=ANY),
+        *_policy("ippool-overlaps-services.manx.dev", _overlaps_services(), parameter=ANY),
+        *_policy("ippool-overlaps-nodes.manx.dev", _overlaps_nodes(), parameter=ANY),
         *(
             document
             for name, spec, parameter in policy_admission.policies()
@@ -37,7 +38,6 @@ def objects() -> list[dict[str, Any]]:
     ]
 
 
-_ALL: dict[str, Any] = {"selector": {}}
 _LEASE: dict[str, Any] = {"name": OPERATOR, "namespace": NAMESPACE}
 
 
@@ -52,16 +52,11 @@ def _policy(name: str, spec: dict[str, Any], *, parameter: dict[str, Any] | None
     ]
 
 
-def _on(group: str, resources: list[str], operations: list[str]) -> dict[str, Any]:
-    rule = {"apiGroups": [group], "apiVersions": ["*"], "operations": operations, "resources": resources}
-    return {"resourceRules": [rule]}
-
-
 def _agents() -> dict[str, Any]:
     claim = f"'{_NODE_CLAIM}'"
     return {
         "failurePolicy": "Fail",
-        "matchConstraints": _on("manx.dev", ["*/*"], ["CREATE", "UPDATE", "DELETE"]),
+        "matchConstraints": on("manx.dev", ["*/*"], ["CREATE", "UPDATE", "DELETE"]),
         "matchConditions": [{"name": "agents", "expression": f"request.userInfo.username == '{AGENT_USER}'"}],
         "variables": [
             {
@@ -93,7 +88,7 @@ def _agents() -> dict[str, Any]:
 def _epoch() -> dict[str, Any]:
     return {
         "failurePolicy": "Fail",
-        "matchConstraints": _on("manx.dev", SPECS, ["UPDATE"]),
+        "matchConstraints": on("manx.dev", SPECS, ["UPDATE"]),
         "validations": [
             {
                 "expression": "object.spec.epoch >= oldObject.spec.epoch",
@@ -108,33 +103,18 @@ def _epoch() -> dict[str, Any]:
 def _term() -> dict[str, Any]:
     """What a leader had on its way when it was stopped may arrive after its successor has begun. An update is then
     refused for the object's epoch or resourceVersion; for a creation only the Lease can tell."""
-    return {
-        "failurePolicy": "Fail",
-        "paramKind": {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease"},
-        "matchConstraints": _on("manx.dev", SPECS, ["CREATE"]),
-        "validations": [
-            {
-                "expression": "!has(params.spec.leaseTransitions) || object.spec.epoch > params.spec.leaseTransitions",
-                "messageExpression": "'spec.epoch ' + string(object.spec.epoch) + ' is over: Lease '"
-                " + params.metadata.name + ' is at ' + string(params.spec.leaseTransitions + 1)",
-                "reason": "Forbidden",
-            }
-        ],
+    validation = {
+        "expression": "!has(params.spec.leaseTransitions) || object.spec.epoch > params.spec.leaseTransitions",
+        "messageExpression": "'spec.epoch ' + string(object.spec.epoch) + ' is over: Lease '"
+        " + params.metadata.name + ' is at ' + string(params.spec.leaseTransitions + 1)",
+        "reason": "Forbidden",
     }
+    return held_to(on("manx.dev", SPECS, ["CREATE"]), validation, ("coordination.k8s.io/v1", "Lease"))
 
 
 def _pools(operations: list[str], parameter: tuple[str, str], expression: str, message: str, on_error: str) -> Any:
-    return {
-        "failurePolicy": on_error,
-        "paramKind": {"apiVersion": parameter[0], "kind": parameter[1]},
-        "matchConstraints": _on("projectcalico.org", ["ippools"], operations),
-        "matchConditions": [
-            {"name": "not-the-operator", "expression": f"request.userInfo.username != '{OPERATOR_USER}'"}
-        ]
-        if operations == ["DELETE"]
-        else [],
-        "validations": [{"expression": expression, "messageExpression": message}],
-    }
+    validation = {"expression": expression, "messageExpression": message}
+    return held_to(on("projectcalico.org", ["ippools"], operations), validation, parameter, on_error=on_error)
 
 
 def _in_use() -> Any:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from generator.names import OPERATOR_USER
+from generator.admission_parts import ANY, held_to, on
 from manx_core.api.calico_policy import LOG_DENIED
 from manx_core.api.felix_configuration import ESTABLISHED
 from manx_core.api.network_set import RESERVED_LABEL
@@ -30,7 +30,6 @@ _PORT = (
 _PORTS = PORT_ALLOWED.replace('"', "'")
 Policies = list[tuple[str, dict[str, Any], dict[str, Any] | None]]
 """(name, spec, which objects are parameters)."""
-_ALL: dict[str, Any] = {"selector": {}}
 
 _LABEL = "[A-Za-z0-9_./-]+"
 _STRING = "('[^']*'|\"[^\"]*\")"
@@ -51,18 +50,13 @@ def policies() -> Policies:
         ("network-sets.manx.dev", _network_sets(), None),
         ("felix-configurations.manx.dev", _felix(), None),
         ("built-in-tiers.manx.dev", _built_in_tiers(), None),
-        ("tier-in-use.manx.dev", _tier_in_use("manx.dev/v1alpha1", "PolicyProgram", "params.spec.source"), _ALL),
+        ("tier-in-use.manx.dev", _tier_in_use("manx.dev/v1alpha1", "PolicyProgram", "params.spec.source"), ANY),
         (
             "tier-in-use-by-global-policy.manx.dev",
             _tier_in_use(f"{GROUP}/v3", "GlobalNetworkPolicy", "params.spec"),
-            _ALL,
+            ANY,
         ),
     ]
-
-
-def _on(resources: list[str], operations: list[str]) -> dict[str, Any]:
-    rule = {"apiGroups": [GROUP], "apiVersions": ["*"], "operations": operations, "resources": resources}
-    return {"resourceRules": [rule]}
 
 
 _CHANGED = {
@@ -77,7 +71,7 @@ _CHANGED = {
 def _refusing(resources: list[str], variables: dict[str, str], validations: list[dict[str, str]]) -> dict[str, Any]:
     return {
         "failurePolicy": "Ignore",
-        "matchConstraints": _on(resources, ["CREATE", "UPDATE"]),
+        "matchConstraints": on(GROUP, resources, ["CREATE", "UPDATE"]),
         "matchConditions": [_CHANGED],
         "variables": [{"name": name, "expression": text} for name, text in variables.items()],
         "validations": validations,
@@ -206,7 +200,7 @@ def _built_in_tiers() -> dict[str, Any]:
     """Their order is held by the schema."""
     return {
         "failurePolicy": "Fail",
-        "matchConstraints": _on(["tiers"], ["DELETE"]),
+        "matchConstraints": on(GROUP, ["tiers"], ["DELETE"]),
         "validations": [
             {
                 "expression": f"!(oldObject.metadata.name in {list(BUILT_IN)})",
@@ -218,18 +212,9 @@ def _built_in_tiers() -> dict[str, Any]:
 
 def _tier_in_use(version: str, kind: str, tier: str) -> dict[str, Any]:
     policy = "params.spec.source.name" if kind == "PolicyProgram" else "params.metadata.name"
-    return {
-        "failurePolicy": "Fail",
-        "paramKind": {"apiVersion": version, "kind": kind},
-        "matchConstraints": _on(["tiers"], ["DELETE"]),
-        "matchConditions": [
-            {"name": "not-the-operator", "expression": f"request.userInfo.username != '{OPERATOR_USER}'"}
-        ],
-        "validations": [
-            {
-                "expression": f"{tier}.?tier.orValue('default') != oldObject.metadata.name",
-                "messageExpression": f"'Tier ' + oldObject.metadata.name + ' is in use by policy ' + {policy}"
-                " + '. Delete its policies first, or give them another spec.tier'",
-            }
-        ],
+    validation = {
+        "expression": f"{tier}.?tier.orValue('default') != oldObject.metadata.name",
+        "messageExpression": f"'Tier ' + oldObject.metadata.name + ' is in use by policy ' + {policy}"
+        " + '. Delete its policies first, or give them another spec.tier'",
     }
+    return held_to(on(GROUP, ["tiers"], ["DELETE"]), validation, (version, kind))
