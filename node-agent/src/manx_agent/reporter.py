@@ -3,8 +3,9 @@
 Owns: when the NodeReport is written, and its one writer. Must not: decide what it says (`report` does), or ever hold up
 anything else: with the API server away it tries again until it is back.
 
-Why coalesced: the operator waits for what is in force, so a report goes out soon; but a burst of changes is one report,
-and one that says nothing new is not written.
+Why coalesced: the operator waits for what is in force, so what comes alone is reported at once; but a burst of changes
+is one report, a stream of them is reported ever less often, down to once a second, and a report that says nothing new
+is not written. In a cluster where something changes all the time, reports would otherwise be most of an agent's work.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 
 COALESCE = 0.1
 """Seconds between two reports at least."""
+SLOWEST = 1.0
+"""Seconds between two reports in a stream of changes: the pause doubles up to this as long as there is news in it."""
 RETRY = 2.0
 
 
@@ -43,6 +46,7 @@ class Reporter:
 
     async def run(self) -> None:
         """Reports for ever."""
+        pause = COALESCE
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -52,7 +56,8 @@ class Reporter:
                 log.warning("could not write NodeReport %s, trying again: %s", self._node, error)
                 self._wake.set()
                 await asyncio.sleep(RETRY)
-            await asyncio.sleep(COALESCE)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, SLOWEST) if self._wake.is_set() else COALESCE
 
     async def _write(self) -> None:
         before = self._last or await self._read()
