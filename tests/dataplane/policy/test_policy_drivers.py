@@ -10,11 +10,11 @@ from collections.abc import Iterator
 import pytest
 
 from manx_agent.dataplane.kernel import Kernel
-from manx_agent.drivers import ipset
+from manx_agent.drivers import ipset, ipset_netlink
 from manx_agent.drivers.iptables import Iptables, detect_backend
 from manx_agent.drivers.nft_generation import generation
 from manx_agent.drivers.process import ProcessFailed, run
-from manx_agent.model import Backend
+from manx_agent.model import AgentError, Backend
 from netns import Netns
 
 
@@ -88,3 +88,39 @@ async def test_python_iptables_reads_in_a_process_of_its_own(inside: Netns) -> N
     said = json.loads(await run((sys.executable, "-m", "manx_agent.drivers.iptc_check"), chains))
     rule = {"protocol": "tcp", "multiport": {"dports": "80,443"}, "target": {"goto": "manx-x"}}
     assert said == {"filter": {"manx-x": [rule]}}
+
+
+SETS = {"manx-n": "hash:net", "manx-i": "hash:net,iface", "manx-6-n": "hash:net family inet6",
+        "manx-6-i": "hash:net,iface family inet6"}  # fmt: skip
+MEMBERS = {
+    "manx-n": ["10.0.0.1", "10.1.0.0/16", "0.0.0.0/1"],
+    "manx-i": ["10.0.0.1,mnx1", "10.0.0.2,mnx0123456789a", "10.2.0.0/24,mnx1"],
+    "manx-6-n": ["fd00::1", "fd00:1::/32"],
+    "manx-6-i": ["fd00::1,mnx1", "fe80::/64,mnx1"],
+}
+
+
+async def test_a_few_members_by_netlink_are_as_by_the_program(inside: Netns) -> None:
+    await ipset.restore("".join(f"create {name} {kind}\n" for name, kind in SETS.items()))
+    adding = "".join(f"add {name} {member}\n" for name, members in MEMBERS.items() for member in members)
+    assert ipset_netlink.parsed(adding) is not None
+    for text in (adding, adding):
+        await ipset.restore(text)
+        assert members(inside) == sorted(adding.splitlines())
+    removing = adding.replace("add ", "del ")
+    for text in (removing, removing):
+        await ipset.restore(text)
+        assert members(inside) == []
+
+
+async def test_nothing_after_a_member_that_the_kernel_refuses_is_done(inside: Netns) -> None:
+    await ipset.restore("create manx-n hash:net\n")
+    with pytest.raises(AgentError, match="ipset add manx-gone: there is no such set"):
+        await ipset.restore("add manx-n 10.0.0.1\nadd manx-gone 10.0.0.2\nadd manx-n 10.0.0.3\n")
+    assert members(inside) == ["add manx-n 10.0.0.1"]
+    with pytest.raises(AgentError, match="ipset add manx-n"):
+        await ipset.restore("add manx-n fd00::1\n")
+
+
+def members(inside: Netns) -> list[str]:
+    return sorted(line for line in inside.run("ipset", "save").splitlines() if line.startswith("add "))

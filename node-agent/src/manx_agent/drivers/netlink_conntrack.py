@@ -14,14 +14,16 @@ import errno
 import socket
 import subprocess
 
-from pyroute2.netlink.nfnetlink.nfctsocket import nfct_msg
-
-from manx_agent.drivers.netlink_messages import is_ipv6
+from manx_agent.drivers.netlink_codec import NFGENMSG, attributes, family_of, is_ipv6, nested, packed
 from manx_agent.drivers.netlink_wire import Message, NetlinkError, Wire
 
 IPCTNL_MSG_CT_DELETE = (1 << 8) | 2
 NETLINK_NETFILTER = 12
-IP_SRC, IP_DST = 1, 2
+CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, CTA_FILTER = 1, 2, 25
+"""Of the first two, numbered alike, CTA_FILTER's flags."""
+CTA_TUPLE_IP = 1
+SRC, DST = 1, 2
+"""CTA_IP_V4_SRC and CTA_IP_V4_DST, and the filter's flags; those of IPv6 follow."""
 NOT_SUPPORTED = {errno.EINVAL, errno.EOPNOTSUPP}
 ABSENT = frozenset({errno.ENOENT})
 
@@ -40,21 +42,19 @@ def flush(address: str) -> None:
 def deletions(address: str) -> list[Message]:
     """As sent from it, as sent to it, and as answered by it (where it stands behind a service's address)."""
     return [
-        _deletion(address, "ORIG", "SRC", IP_SRC),
-        _deletion(address, "ORIG", "DST", IP_DST),
-        _deletion(address, "REPLY", "SRC", IP_SRC),
+        _deletion(address, CTA_TUPLE_ORIG, SRC),
+        _deletion(address, CTA_TUPLE_ORIG, DST),
+        _deletion(address, CTA_TUPLE_REPLY, SRC),
     ]
 
 
-def _deletion(address: str, direction: str, side: str, flag: int) -> Message:
-    body = nfct_msg()
+def _deletion(address: str, direction: int, side: int) -> Message:
     # The family counts only if the version is not 0; the filter is refused without a family.
-    family, version = (socket.AF_INET6, "V6") if is_ipv6(address) else (socket.AF_INET, "V4")
-    body["nfgen_family"], body["version"] = family, 1
-    body["attrs"] = [
-        (f"CTA_TUPLE_{direction}", {"attrs": [("CTA_TUPLE_IP", {"attrs": [(f"CTA_IP_{version}_{side}", address)]})]}),
-        ("CTA_FILTER", {"attrs": [(f"CTA_FILTER_{direction}_FLAGS", flag)]}),
-    ]
+    header = NFGENMSG.pack(family_of(address), 1, 0)
+    kind = side + 2 if is_ipv6(address) else side
+    body = header + attributes(
+        nested(direction, nested(CTA_TUPLE_IP, (kind, packed(address)))), nested(CTA_FILTER, (direction, side))
+    )
     return Message(f"forget connections of {address}", IPCTNL_MSG_CT_DELETE, 0, body, ABSENT)
 
 

@@ -12,9 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeVar
 
 from manx_agent.model import AgentError
+
+T = TypeVar("T")
 
 DEFAULT_TIMEOUT = 60.0
 """Seconds. Long enough for ten thousand rules on a busy machine; a program that takes longer hangs."""
@@ -55,7 +59,13 @@ async def run(argv: Sequence[str], stdin: str = "", timeout: float = DEFAULT_TIM
     `timeout` is in seconds. Raises ProcessFailed, ProcessTimeout or ProgramMissing; CancelledError only once the
     program has ended.
     """
-    running = asyncio.get_running_loop().run_in_executor(None, _run, tuple(argv), stdin, timeout)
+    return await in_executor(partial(_run, tuple(argv), stdin, timeout))
+
+
+async def in_executor(work: Callable[[], T]) -> T:
+    """What `work` returns or raises, in one of the default executor's threads, which are in the network namespace that
+    the kernel's policy is in. Cancelling waits for its end."""
+    running = asyncio.get_running_loop().run_in_executor(None, work)
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
