@@ -51,7 +51,6 @@ OURS = (ADDRESS_GROUPS, POLICY_PROGRAMS, POLICY_CLASSES, NODE_STATES, MESH_NODES
 INSTALLED = ("CustomResourceDefinition", "Namespace", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
 WRITE_RATE = 2000
 """High enough to be no limit: what is measured is what the machine carries."""
-QUICK_LEASE = {"MANX_LEASE_DURATION": "3", "MANX_LEASE_RENEW_DEADLINE": "2", "MANX_LEASE_RETRY_PERIOD": "0.5"}
 
 LINGER = 3600
 """Seconds: no label is dropped while something else is measured."""
@@ -83,7 +82,6 @@ class World:
             "MANX_WRITE_RATE": str(WRITE_RATE),
             "MANX_WRITE_BURST": str(WRITE_RATE),
             "MANX_LABEL_LINGER": str(LINGER),
-            **QUICK_LEASE,
             "MANX_ALIVE_FILE": str(self.directory / f"{name}.alive"),
             "MANX_READY_FILE": str(self.directory / f"{name}.ready"),
         }
