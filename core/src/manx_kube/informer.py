@@ -94,6 +94,8 @@ class Informer(Generic[T]):
         self._store = Store(type_)
         self._handlers: list[Handler[T]] = []
         self._waiters: set[asyncio.Future[None]] = set()
+        self._free = asyncio.Event()
+        self._free.set()
         self._silent = True
         self._lists_wanted = 1
         self._lists_done = 0
@@ -126,6 +128,13 @@ class Informer(Generic[T]):
         if self._store.objects:
             known = [Event(EventKind.ADDED, key, None, obj) for key, obj in self._store.objects.items()]
             self._call(handler, Batch(known, self.resource_version))
+
+    def hold(self) -> None:
+        """The cache stays as it is until `release`: another thread may read it. What comes meanwhile waits."""
+        self._free.clear()
+
+    def release(self) -> None:
+        self._free.set()
 
     def start(self) -> None:
         if self._task is None:
@@ -233,6 +242,7 @@ class Informer(Generic[T]):
             field_selector=self._field_selector,
             page_size=self._page_size,
         )
+        await self._free.wait()
         events, news = self._store.merge(listing.items, listing.bad)
         self.resource_version = listing.resource_version
         self._lists_done = answering
@@ -252,6 +262,7 @@ class Informer(Generic[T]):
         self._silent = True
         async with self._client.transport.stream(path, params=params, idle_timeout=self._idle_timeout) as pieces:
             async for lines in watch.events(pieces):
+                await self._free.wait()
                 self._take(lines)
         if self._silent:
             raise KubeError("the server ended a watch without a word", reason="WatchClosed")

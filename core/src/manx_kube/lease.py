@@ -159,7 +159,7 @@ class LeaseElector:
                 async with asyncio.timeout(self.timing.renew_deadline):
                     term = await self._try_to_acquire()
             except (KubeError, TimeoutError) as error:
-                log.info("lease %s/%s: %s", self._namespace, self._name, error or "no answer in time")
+                log.info("lease %s/%s: %s", self._namespace, self._name, str(error) or "no answer in time")
                 term = None
             if term is not None:
                 log.info("lease %s/%s is ours, epoch %d", self._namespace, self._name, term.epoch)
@@ -217,7 +217,9 @@ class LeaseElector:
                 async with asyncio.timeout(term.remaining()):
                     still_ours = await self._try_to_renew(term)
             except (KubeError, TimeoutError) as error:
-                log.warning("lease %s/%s not renewed: %s", self._namespace, self._name, error or "no answer in time")
+                log.warning(
+                    "lease %s/%s not renewed: %s", self._namespace, self._name, str(error) or "no answer in time"
+                )
                 continue
             if not still_ours:
                 break

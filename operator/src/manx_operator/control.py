@@ -25,6 +25,7 @@ from manx_kube.informer import Batch, Event
 from manx_kube.lease import Term
 from manx_operator.addresses import Addresses
 from manx_operator.announce import Announcer
+from manx_operator.awaited_accounts import AwaitedAccounts
 from manx_operator.blocks import Blocks, Surplus, World
 from manx_operator.decide import Decider
 from manx_operator.desired import PER_NODE, POLICY_KINDS, DesiredState
@@ -51,7 +52,8 @@ RESOURCE_OF = {kind: resource for resource, kind in POLICY_KINDS.items()}
 
 
 class Control:
-    """Build it when the caches are consistent; `start`, and `stop` before the term is another's."""
+    """Build it when the caches are consistent, in any thread as long as they are held; `start`, and `stop` before the
+    term is another's."""
 
     def __init__(
         self,
@@ -95,6 +97,7 @@ class Control:
         self.pools = Pools(self._kinds, services)
         self._addresses = Addresses(inputs.pods.cache, self.model.set_addresses)
         self._pods = PodsByNode(inputs.pods.cache, self._addresses.allocated)
+        self.accounts = AwaitedAccounts(inputs.service_accounts, self._await_account)
         self._fill()
         self.blocks = Blocks(
             self.observed, self._world(), Surplus(settings.node_gone_after, settings.block_surplus_after)
@@ -145,6 +148,7 @@ class Control:
         self._flushing.stop()
         for timer in self._timers:
             timer.cancel()
+        await self.accounts.stop()
         await self._statuses.stop()
         await self.writer.stop()
 
@@ -191,6 +195,9 @@ class Control:
         elif self._feed.hear(resource, event):
             if resource == r.PODS:
                 self._pod_changed(event.key)
+                self.accounts.pod_heard(event)
+            elif resource == r.SERVICE_ACCOUNTS:
+                self.accounts.account_heard(event.key)
         elif resource == r.NODES:
             (self._desired.gone.add if event.new is None else self._desired.gone.discard)(name)
             self._node_changed(name)
@@ -203,6 +210,10 @@ class Control:
         self._addresses.pod_changed(key)
         for node in self._pods.changed(key):
             self.blocks.touch(node)
+
+    def _await_account(self, key: tuple[str, str], awaited: bool) -> None:
+        self.model.await_service_account(key, awaited)
+        self._flush_soon()
 
     def _hear_ours(self, key: Key, event: Event[Any]) -> None:
         self.observed.heard(key)

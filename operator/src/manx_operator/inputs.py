@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypedDict, cast
 
 from manx_core.api.core_v1 import EndpointSlice, Namespace, NetworkPolicy, Node, Pod, ServiceAccount
@@ -145,6 +146,17 @@ class Inputs:
 
     async def stop(self) -> None:
         await asyncio.gather(*(informer.stop() for informer in self))
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """No cache changes inside."""
+        for informer in self:
+            informer.hold()
+        try:
+            yield
+        finally:
+            for informer in self:
+                informer.release()
 
     async def reach_consistent(self) -> None:
         """Until no cache is older than this call."""

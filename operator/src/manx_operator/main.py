@@ -137,13 +137,18 @@ class Operator:
         announcer = Announcer(client, recorder, inputs, term)
         ready = self._synced_at + self._settings.forget_settle
         services = await wiring.service_networks(client)
-        control = Control(client, inputs, term, self._settings, announcer, limit=limit, ready=ready, services=services)
-        users = wiring.parts(client, inputs, recorder, term, control.activate, control.last_valid)
-        control.users_changed = users.installer.trigger  # whether or not kopf hears of it
-        loop = asyncio.get_running_loop()
-        deps = Deps(loop, client, inputs, recorder, term, control, self._settings, users.installer, users.reviewer)
-        try:
+        with inputs.held():
+            # Of a large cluster this takes longer than a term: meanwhile the loop goes on renewing it.
+            control = await asyncio.to_thread(
+                Control, client, inputs, term, self._settings, announcer, limit=limit, ready=ready, services=services
+            )
+            term.require()
             control.start()
+        try:
+            users = wiring.parts(client, inputs, recorder, term, control.activate, control.last_valid)
+            control.users_changed = users.installer.trigger  # whether or not kopf hears of it
+            loop = asyncio.get_running_loop()
+            deps = Deps(loop, client, inputs, recorder, term, control, self._settings, users.installer, users.reviewer)
             log.info("leading, epoch %d", term.epoch)
             await self._look_after_users(deps)
         finally:

@@ -261,7 +261,7 @@ class Writer:
         behind = isinstance(error, (Conflict, AlreadyExists, NotFound))
         known = key in self._backoffs
         level = logging.DEBUG if behind or known else logging.WARNING
-        log.log(level, "%s of %s refused: %s", action.verb, key, error or "no answer in time")
+        log.log(level, "%s of %s refused: %s", action.verb, key, str(error) or "no answer in time")
         delay = self._try_again(key)
         if behind:
             self._behind[key] = (action.obj.metadata.resource_version, asyncio.get_running_loop().time() + delay)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from informing import eventually
+from manx_kube.client import KubeClient
 from manx_kube.resources import BGP_CONFIGURATIONS, INSTALLATIONS, LEASES, NODE_STATES
+from manx_operator.control import Control
+from manx_operator.inputs import Inputs
 from manx_operator.main import Operator
 from operating import FAST, Cluster, cluster
 
@@ -66,6 +71,29 @@ async def test_one_leads_and_the_standby_takes_over_when_it_ends(tmp_path: Path)
                 epochs = [r.body["spec"]["epoch"] for r in world.writes() if r.resource == str(NODE_STATES)]
                 assert epochs == sorted(epochs)
                 assert len(set(epochs)) == 2
+
+
+async def test_what_takes_longer_than_a_term_to_begin_is_no_end_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model of many pods is built for longer than a term lasts. Meanwhile the term is renewed, and what is heard
+    waits."""
+    for name, value in {"DURATION": "3", "RENEW_DEADLINE": "2", "RETRY_PERIOD": "0.2"}.items():
+        monkeypatch.setenv(f"MANX_LEASE_{name}", value)
+    async with cluster() as world:
+        world.node("n1", 1)
+        world.pool()
+
+        def build(client: KubeClient, inputs: Inputs, *given: Any, **more: Any) -> Control:
+            world.pod("web", "n1")
+            time.sleep(2.5)  # in a thread of its own, or nobody renews
+            assert ("d", "web") not in inputs.pods.cache
+            return Control(client, inputs, *given, **more)
+
+        monkeypatch.setattr("manx_operator.main.Control", build)
+        async with replica(world, tmp_path, "one"):
+            await eventually(lambda: endpoints(world) == {"web"})
+            assert [lease["spec"]["leaseTransitions"] for lease in world.all(LEASES).values()] == [0]
 
 
 async def test_a_leader_cut_off_from_its_lease_writes_nothing_more(tmp_path: Path) -> None:
