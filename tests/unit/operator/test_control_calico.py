@@ -255,3 +255,68 @@ async def test_a_set_that_says_nothing_is_empty(spec: Any) -> None:
         declare(world, GLOBAL_NETWORK_SETS, "office", spec, {"kind": "office"})
         async with leading(world) as leader:
             await settled(world, leader, lambda: ["198.51.100.7", "2001:db8::1:0/112"] in members(world))
+
+
+# --- service accounts that pods name before anybody has told of them --------------------------------------------------
+
+
+def put_pod(world: Cluster, name: str, account: str, **meta: Any) -> None:
+    spec = {"nodeName": "n1", "serviceAccountName": account}
+    world.put(PODS, {"metadata": {"name": name, "namespace": "d", **meta}, "spec": spec, "status": {}})
+
+
+def put_account(world: Cluster, name: str, **labels: str) -> None:
+    world.put(SERVICE_ACCOUNTS, {"metadata": {"name": name, "namespace": "d", "labels": labels}})
+
+
+def classes_of(world: Cluster) -> dict[str, str]:
+    endpoints = world.all(NODE_STATES)["n1"]["spec"].get("endpoints", [])
+    return {each["name"]: each.get("policyClass", "") for each in endpoints}
+
+
+async def test_a_pod_waits_closed_for_its_service_account() -> None:
+    async with cluster() as world:
+        small(world)
+        async with leading(world) as leader:
+            leader.control.accounts.moment = 3600
+            put_pod(world, "early", "late")
+            put_pod(world, "other", "robot")
+            await settled(world, leader, lambda: len(classes_of(world)) == 3)
+            found = classes_of(world)
+            assert found["early"] == ""
+            assert found["other"]
+            put_account(world, "late", role="bot")
+            await settled(world, leader, lambda: classes_of(world)["early"])
+            made = world.all(POLICY_CLASSES)[classes_of(world)["early"]]
+            assert made["spec"]["tiers"][0]["policies"] == ["gnp.guard"]
+
+
+async def test_a_service_account_that_will_never_come_is_waited_for_no_longer_than_it_takes_to_ask() -> None:
+    async with cluster() as world:
+        small(world)
+        async with leading(world) as leader:
+            leader.control.accounts.moment = 0.01
+            put_pod(world, "orphan", "nobody")
+            await settled(world, leader, lambda: classes_of(world).get("orphan") == "open")
+            put_pod(world, "another", "nobody")
+            await settled(world, leader, lambda: classes_of(world).get("another") == "open")
+
+
+async def test_a_pod_that_is_known_never_waits() -> None:
+    """Its service account goes, it changes, or another leads."""
+    async with cluster() as world:
+        small(world)
+        async with leading(world, epoch=1) as leader:
+            leader.control.accounts.moment = 3600
+            await settled(world, leader, lambda: classes_of(world).get("web"))
+            world.delete(SERVICE_ACCOUNTS, "robot", "d")
+            await settled(world, leader)
+            pod = world.api.state.of(PODS)[("d", "web")]
+            world.put(PODS, {**pod, "metadata": {**pod["metadata"], "labels": {"app": "web", "more": "yes"}}})
+            await settled(world, leader, lambda: classes_of(world)["web"])
+        async with leading(world, epoch=2) as leader:
+            leader.control.accounts.moment = 3600
+            await settled(world, leader, lambda: classes_of(world)["web"])
+            world.delete(PODS, "web", "d")
+            put_pod(world, "web", "robot")
+            await settled(world, leader, lambda: not classes_of(world)["web"])

@@ -57,6 +57,8 @@ class EndpointTable:
         self._class_of: dict[PodKey, PodClass] = {}
         self._by_node: dict[str, dict[PodKey, None]] = {}
         self._by_account: dict[ObjectKey, dict[PodKey, None]] = {}
+        self._awaited: set[ObjectKey] = set()
+        """Service accounts of which nobody can tell yet what they are."""
         self._namespaces: dict[str, _Namespace] = {}
         self._read: Counter[str] = Counter()
         """What policies without a namespace read."""
@@ -96,6 +98,11 @@ class EndpointTable:
     def of_service_account(self, key: ObjectKey) -> tuple[PodKey, ...]:
         return tuple(self._by_account.get(key, ()))
 
+    def await_account(self, key: ObjectKey, awaited: bool) -> None:
+        """Whether the service account's pods wait for it, closed."""
+        (self._awaited.add if awaited else self._awaited.discard)(key)
+        self._dirty.update(self._facts[pod].node for pod in self.of_service_account(key))
+
     # --- what policies read of pods
 
     def read(self, namespace: str, keys: Iterable[str]) -> None:
@@ -130,12 +137,10 @@ class EndpointTable:
         return tuple(self._endpoint(pod) for pod in sorted(self._by_node.get(node, ())))
 
     def _endpoint(self, pod: PodKey) -> Endpoint:
-        return Endpoint(
-            namespace=pod[0],
-            name=pod[1],
-            uid=self._facts[pod].uid,
-            policy_class=self._classes.effective_name(self._class_of[pod]),
-        )
+        facts = self._facts[pod]
+        waits = bool(self._awaited) and (pod[0], facts.service_account) in self._awaited
+        found = "" if waits else self._classes.effective_name(self._class_of[pod])
+        return Endpoint(namespace=pod[0], name=pod[1], uid=facts.uid, policy_class=found)
 
     # --- classes
 

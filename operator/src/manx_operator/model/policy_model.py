@@ -86,6 +86,11 @@ class PolicyModel:
         for pod in self._endpoints.of_service_account(key):
             self._regroup(pod)
 
+    def await_service_account(self, key: ObjectKey, awaited: bool) -> None:
+        """Whether nobody can tell yet what the service account is: its pods are closed meanwhile. (One that is not
+        there, and not awaited, has no labels.)"""
+        self._endpoints.await_account(key, awaited)
+
     def set_pod(self, key: PodKey, pod: Pod | None) -> None:
         """None: gone. A pod that is no endpoint (`manx_core.policy.is_endpoint`) is the same as none."""
         old, new = self._endpoints.facts(key), facts_of(pod)
