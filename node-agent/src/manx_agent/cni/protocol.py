@@ -16,7 +16,8 @@ from typing import Any
 
 import msgspec
 
-from manx_agent.drivers.netlink_messages import NODE_MAC, PodLink, gateway_of, is_ipv6
+from manx_agent.drivers.netlink_codec import is_ipv6
+from manx_agent.drivers.netlink_messages import NODE_MAC, PodLink, gateway_of
 from manx_agent.ipam.table import Key
 from manx_agent.model import AgentError
 

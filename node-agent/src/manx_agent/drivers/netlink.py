@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from manx_agent.drivers import netlink_conntrack, netlink_messages, netlink_sysctl
-from manx_agent.drivers.netlink_messages import NodeEnd, PodLink, gateway_of, is_ipv6
+from manx_agent.drivers.netlink_codec import is_ipv6
+from manx_agent.drivers.netlink_messages import NodeEnd, PodLink, gateway_of
 from manx_agent.drivers.netlink_reading import Reader, addresses_behind, endpoint_routes, index_of, is_up, present
 from manx_agent.drivers.netlink_threads import in_thread
 from manx_agent.drivers.netlink_wire import Message, NetlinkError, Wire

@@ -11,7 +11,6 @@ Source: linux/netfilter/nfnetlink_conntrack.h.
 from __future__ import annotations
 
 import errno
-import socket
 import subprocess
 
 from manx_agent.drivers.netlink_codec import NFGENMSG, attributes, family_of, is_ipv6, nested, packed

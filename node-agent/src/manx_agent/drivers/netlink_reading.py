@@ -2,8 +2,8 @@
 
 Owns: queries and their decoding. Must not: change anything, or be used on the event loop.
 
-Why this way: pyroute2 decodes. A dump of all routes would cost with the cluster's size (BGP's routes are among them),
-so a pod's route is looked up by its address, and dumps are filtered by the kernel (strict checking, Linux 4.20).
+Why this way: a dump of all routes would cost with the cluster's size (BGP's routes are among them), so a pod's route is
+looked up by its address, and dumps are filtered by the kernel (strict checking, Linux 4.20).
 """
 
 from __future__ import annotations
@@ -13,21 +13,35 @@ import fcntl
 import socket
 import struct
 from collections.abc import Iterable, Sequence
-from typing import Any, Self
+from typing import NamedTuple, Self
 
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError as LibraryError
-
-from manx_agent.drivers.netlink_messages import IFF_UP, PREFIX, RT_SCOPE_UNIVERSE, PodLink, gateway_of, is_ipv6
+from manx_agent.drivers import netlink_codec as codec
+from manx_agent.drivers.netlink_codec import attributes, bits_of, family_of, is_ipv6, packed, parsed, spelt
+from manx_agent.drivers.netlink_messages import IFF_UP, PREFIX, RT_SCOPE_UNIVERSE, PodLink, gateway_of
 from manx_agent.drivers.netlink_wire import NetlinkError, Wire
 from manx_core.api.v1alpha1 import ROUTE_PROTOCOL, Interface
 
-RTM_GETROUTE, RTA_DST, RTA_OIF = 26, 1, 4
-RTMSG, ATTRIBUTE = struct.Struct("=8BI"), struct.Struct("=HH")
 SIOCGIFFLAGS = 0x8913
-RTM_F_FIB_MATCH = 0x2000
-"""Answer with the route itself, not with what a packet would use."""
 DEFAULT_MTU = 1500
+_AWAY = (errno.ENODEV, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ESRCH)
+
+
+class Address(NamedTuple):
+    """Of an interface. `link`: the interface's index."""
+
+    link: int
+    address: str
+    prefix_length: int
+    scope: int
+
+
+class Route(NamedTuple):
+    """`destination` and `gateway`: "" where it has none."""
+
+    destination: str
+    prefix_length: int
+    protocol: int
+    gateway: str
 
 
 class Reader:
@@ -35,21 +49,21 @@ class Reader:
     being read is no error."""
 
     def __init__(self) -> None:
-        self._route = IPRoute(strict_check=True)
+        self._wire = Wire(strict=True)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._route.close()
+        self._wire.close()
 
     def endpoint_addresses(self, index: int) -> set[str]:
         """To which addresses our routes go through this interface."""
         return {
-            route.get_attr("RTA_DST")
+            route.destination
             for family, length in ((socket.AF_INET, 32), (socket.AF_INET6, 128))
-            for route in self._ask("get_routes", family=family, oif=index)
-            if route["proto"] == ROUTE_PROTOCOL and route["dst_len"] == length
+            for route in self._routes(family, index)
+            if route.protocol == ROUTE_PROTOCOL and route.prefix_length == length
         }
 
     def problems_in_pod(self, link: PodLink, index: int) -> list[str]:
@@ -60,47 +74,67 @@ class Reader:
         return found
 
     def _problems_of_address(self, interface: str, address: str, index: int) -> list[str]:
-        family, name = (socket.AF_INET6, "IPv6 ") if is_ipv6(address) else (socket.AF_INET, "")
-        there = self._ask("get_addr", family=family, index=index)
-        addresses = {found.get_attr("IFA_LOCAL") or found.get_attr("IFA_ADDRESS") for found in there}
-        routes = self._ask("get_routes", family=family, oif=index)
-        gateways = {route.get_attr("RTA_GATEWAY") for route in routes if route["dst_len"] == 0}
+        family, name = family_of(address), "IPv6 " if is_ipv6(address) else ""
+        addresses = {found.address for found in self._addresses(family, index)}
+        gateways = {route.gateway for route in self._routes(family, index) if route.prefix_length == 0}
         found = [] if address in addresses else [f"{interface} does not have {address} in the pod"]
         if gateway_of(address) not in gateways:
             found.append(f"no {name}default route through {interface} in the pod")
         return found
 
     def interfaces(self) -> tuple[Interface, ...]:
-        names = {found["index"]: found.get_attr("IFLA_IFNAME") for found in self._ask("get_links")}
+        names = {index: codec.text(found.get(codec.IFLA_IFNAME, b"")) for index, found in self._links()}
         addresses: dict[str, list[str]] = {}
-        for found in self._ask("get_addr"):
-            name = names.get(found["index"], PREFIX)
-            if found["scope"] == RT_SCOPE_UNIVERSE and not name.startswith(PREFIX):
-                address = found.get_attr("IFA_LOCAL") or found.get_attr("IFA_ADDRESS")
-                addresses.setdefault(name, []).append(f"{address}/{found['prefixlen']}")
+        for found in self._addresses():
+            name = names.get(found.link, PREFIX)
+            if found.scope == RT_SCOPE_UNIVERSE and not name.startswith(PREFIX):
+                addresses.setdefault(name, []).append(f"{found.address}/{found.prefix_length}")
         return tuple(Interface(name=name, addresses=tuple(found)) for name, found in sorted(addresses.items()))
 
     def addresses(self) -> frozenset[str]:
         """Every address of every interface."""
-        found = (one.get_attr("IFA_LOCAL") or one.get_attr("IFA_ADDRESS") for one in self._ask("get_addr"))
-        return frozenset(str(address) for address in found)
+        return frozenset(found.address for found in self._addresses())
 
     def mtu_of(self, address: str) -> int:
         """Of the interface that has the address; 1500 if none has."""
-        for found in self._ask("get_addr"):
-            if address in (found.get_attr("IFA_LOCAL"), found.get_attr("IFA_ADDRESS")):
-                return next((int(link.get_attr("IFLA_MTU")) for link in self._ask("get_links", found["index"])), 1500)
-        return DEFAULT_MTU
+        index = next((found.link for found in self._addresses() if found.address == address), 0)
+        mtus = (codec.number(found.get(codec.IFLA_MTU, b"")) for number, found in self._links() if number == index)
+        return next(mtus, 0) or DEFAULT_MTU
 
-    def _ask(self, method: str, *args: Any, **kwargs: Any) -> list[Any]:
+    def _links(self) -> list[tuple[int, dict[int, bytes]]]:
+        """Index and attributes."""
+        bodies = self._table(codec.RTM_GETLINK, codec.IFINFOMSG.pack(0, 0, 0, 0, 0))
+        return [(codec.IFINFOMSG.unpack_from(body)[2], parsed(body, codec.IFINFOMSG.size)) for body in bodies]
+
+    def _addresses(self, family: int = socket.AF_UNSPEC, index: int = 0) -> list[Address]:
+        """`index` 0: of all interfaces."""
+        return [_address(body) for body in self._table(codec.RTM_GETADDR, codec.IFADDRMSG.pack(family, 0, 0, 0, index))]
+
+    def _routes(self, family: int, index: int) -> list[Route]:
+        body = codec.RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0) + attributes((codec.RTA_OIF, index))
+        return [_route(body) for body in self._table(codec.RTM_GETROUTE, body)]
+
+    def _table(self, kind: int, body: bytes) -> list[bytes]:
         try:
-            return list(getattr(self._route, method)(*args, **kwargs))
-        except LibraryError as error:
-            if error.code in (errno.ENODEV, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ESRCH):
+            return self._wire.table(kind, body)
+        except NetlinkError as error:
+            if error.errno in _AWAY:
                 return []
-            raise NetlinkError(f"{method}: {error}", error.code) from error
-        except OSError as error:
-            raise NetlinkError(f"{method}: {error}", error.errno or 0) from error
+            raise
+
+
+def _address(body: bytes) -> Address:
+    _, prefix_length, _, scope, index = codec.IFADDRMSG.unpack_from(body)
+    found = parsed(body, codec.IFADDRMSG.size)
+    address = spelt(found.get(codec.IFA_LOCAL) or found.get(codec.IFA_ADDRESS, b""))
+    return Address(index, address, prefix_length, scope)
+
+
+def _route(body: bytes) -> Route:
+    _, prefix_length, _, _, _, protocol, _, _, _ = codec.RTMSG.unpack_from(body)
+    found = parsed(body, codec.RTMSG.size)
+    destination, gateway = spelt(found.get(codec.RTA_DST, b"")), spelt(found.get(codec.RTA_GATEWAY, b""))
+    return Route(destination, prefix_length, protocol, gateway)
 
 
 def index_of(interface: str) -> int:
@@ -123,31 +157,25 @@ def is_up(interface: str) -> bool:
 
 def endpoint_routes(addresses: Sequence[str]) -> dict[str, int]:
     """For each of these addresses that our route leads to, the index of the route's interface. Raises NetlinkError."""
-    requests = [(RTM_GETROUTE, _route_lookup(address)) for address in addresses]
+    requests = [(codec.RTM_GETROUTE, route_lookup(address)) for address in addresses]
     with Wire() as wire:
         answers = wire.query(requests)
     found = {addresses[number]: _endpoint_route_index(body) for number, body in answers.items()}
     return {address: index for address, index in found.items() if index}
 
 
-def _route_lookup(address: str) -> bytes:
-    """Written out, since every endpoint's route is looked up every few seconds."""
-    family, length = (socket.AF_INET6, 128) if is_ipv6(address) else (socket.AF_INET, 32)
-    header = RTMSG.pack(family, length, 0, 0, 0, 0, 0, 0, RTM_F_FIB_MATCH)
-    return header + ATTRIBUTE.pack(ATTRIBUTE.size + length // 8, RTA_DST) + socket.inet_pton(family, address)
+def route_lookup(address: str) -> bytes:
+    """The body of a RTM_GETROUTE that is answered by the route itself that leads to an address."""
+    header = codec.RTMSG.pack(family_of(address), bits_of(address), 0, 0, 0, 0, 0, 0, codec.RTM_F_FIB_MATCH)
+    return header + attributes((codec.RTA_DST, packed(address)))
 
 
 def _endpoint_route_index(body: bytes) -> int:
     """0 where it is not an endpoint route of ours."""
-    family, prefix_length, _, _, _, protocol, _, _, _ = RTMSG.unpack_from(body)
-    whole = prefix_length == (128 if family == socket.AF_INET6 else 32)
-    offset = RTMSG.size if whole and protocol == ROUTE_PROTOCOL else len(body)
-    while offset + ATTRIBUTE.size <= len(body):
-        length, kind = ATTRIBUTE.unpack_from(body, offset)
-        if kind == RTA_OIF:
-            return int(struct.unpack_from("=I", body, offset + 4)[0])
-        offset += max(4, (length + 3) & ~3)
-    return 0
+    family, prefix_length, _, _, _, protocol, _, _, _ = codec.RTMSG.unpack_from(body)
+    if protocol != ROUTE_PROTOCOL or prefix_length != (128 if family == socket.AF_INET6 else 32):
+        return 0
+    return codec.number(parsed(body, codec.RTMSG.size).get(codec.RTA_OIF, b""))
 
 
 def present() -> frozenset[str]:

@@ -2,9 +2,9 @@
 
 Owns: framing, sequence numbers, error texts. Must not: be used on the event loop, or know what requests mean.
 
-Why this way: pyroute2 encodes the messages, but its sockets run an event loop of their own, and a request's work is
-done inside the kernel's sendmsg (deleting a veth takes some 15 ms): that belongs in a thread, which also is the only
-way to reach another network namespace. Several requests go in one datagram; the kernel acknowledges each.
+Why this way: a request's work is done inside the kernel's sendmsg (deleting a veth takes some 15 ms): that belongs in
+a thread, which also is the only way to reach another network namespace. Several requests go in one datagram; the kernel
+acknowledges each.
 Source: RFC 3549; linux/netlink.h.
 """
 
@@ -15,20 +15,22 @@ import os
 import socket
 import struct
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 from manx_agent.model import AgentError
 
 NLM_F_REQUEST, NLM_F_ACK = 0x1, 0x4
 NLM_F_EXCL, NLM_F_CREATE, NLM_F_REPLACE = 0x200, 0x400, 0x100
 NLMSG_ERROR, NLMSG_DONE = 2, 3
-NLM_F_DUMP = 0x300
+NLM_F_DUMP, NLM_F_DUMP_INTR = 0x300, 0x10
 NLM_F_CAPPED, NLM_F_ACK_TLVS = 0x100, 0x200
 NLMSGERR_ATTR_MSG = 1
-SOL_NETLINK, NETLINK_CAP_ACK, NETLINK_EXT_ACK = 270, 10, 11
+SOL_NETLINK, NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK = 270, 10, 11, 12
 HEADER = struct.Struct("=IHHII")
 QUERIES_AT_ONCE = 64
 """More answers than this might not fit the socket's receive buffer."""
+ATTEMPTS = 5
+"""To read a table in one go; the last counts, whatever happened meanwhile."""
 TIMEOUT = 10.0
 """Seconds for the kernel to answer: it does so within the send, so more is a fault."""
 
@@ -42,26 +44,30 @@ class NetlinkError(AgentError):
 
 
 class Message(NamedTuple):
-    """A request: `body` is one of pyroute2's message classes, filled in, or bytes; `about` names what it does, for
-    errors. `ignore`: errno values that mean that the kernel already is as wanted."""
+    """A request: `body` is its header of the kind and its attributes; `about` names what it does, for errors.
+    `ignore`: errno values that mean that the kernel already is as wanted."""
 
     about: str
     type: int
     flags: int
-    body: Any
+    body: bytes
     ignore: frozenset[int] = frozenset()
 
 
 class Wire:
-    """A socket in the network namespace of the thread that opens it. Raises NetlinkError."""
+    """A socket in the network namespace of the thread that opens it. `strict`: the kernel heeds all of a dump's filter
+    (Linux 4.20). Raises NetlinkError."""
 
-    def __init__(self, family: int = socket.NETLINK_ROUTE) -> None:
+    def __init__(self, family: int = socket.NETLINK_ROUTE, *, strict: bool = False) -> None:
         try:
             self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, family)
             self._socket.setsockopt(SOL_NETLINK, NETLINK_CAP_ACK, 1)
             self._socket.setsockopt(SOL_NETLINK, NETLINK_EXT_ACK, 1)
+            if strict:
+                self._socket.setsockopt(SOL_NETLINK, NETLINK_GET_STRICT_CHK, 1)
             self._socket.bind((0, 0))
             self._socket.settimeout(TIMEOUT)
+            self._interrupted = False
         except OSError as error:
             raise NetlinkError(f"netlink socket: {error.strerror}", error.errno or 0) from error
 
@@ -69,6 +75,9 @@ class Wire:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         self._socket.close()
 
     def send(self, messages: Sequence[Message]) -> None:
@@ -103,6 +112,26 @@ class Wire:
             raise NetlinkError(f"netlink query: {error.strerror or error}", error.errno or 0) from error
         return {number: body for number, body in answers.items() if body is not None}
 
+    def ask(self, kind: int, body: bytes) -> bytes:
+        """The body of the answer to a request that is answered by one message. Raises NetlinkError."""
+        try:
+            self._socket.send(HEADER.pack(HEADER.size + len(body), kind, NLM_F_REQUEST, 1, 0) + body)
+            number, _, content = next(_messages(self._socket.recv(1 << 16)))
+        except OSError as error:
+            raise NetlinkError(f"netlink query: {error.strerror or error}", error.errno or 0) from error
+        if number == NLMSG_ERROR:
+            raise _refused("netlink query", content)
+        return content
+
+    def table(self, kind: int, body: bytes) -> list[bytes]:
+        """A dump of what may change meanwhile: then it is begun anew, for entries may have been left out."""
+        for _ in range(ATTEMPTS):
+            self._interrupted = False
+            found = list(self.dump(kind, body))
+            if not self._interrupted:
+                break
+        return found
+
     def dump(self, kind: int, body: bytes) -> Iterator[bytes]:
         """The bodies of all messages of a request that is answered by many."""
         packed = HEADER.pack(HEADER.size + len(body), kind, NLM_F_REQUEST | NLM_F_DUMP, 1, 0) + body
@@ -110,12 +139,12 @@ class Wire:
             self._socket.send(packed)
             while True:
                 data = self._socket.recv(1 << 16)
-                for number, content in _messages(data):
+                for number, flags, content in _messages(data):
+                    self._interrupted |= bool(flags & NLM_F_DUMP_INTR)
                     if number == NLMSG_DONE:
                         return
                     if number == NLMSG_ERROR:
-                        code = -struct.unpack_from("=i", content)[0]
-                        raise NetlinkError(f"netlink dump: {os.strerror(code)}", code)
+                        raise _refused("netlink dump", content)
                     yield content
         except OSError as error:
             raise NetlinkError(f"netlink dump: {error.strerror or error}", error.errno or 0) from error
@@ -129,22 +158,21 @@ class Wire:
 
 def _encode(message: Message, number: int) -> bytes:
     flags = message.flags | NLM_F_REQUEST | NLM_F_ACK
-    body = message.body
-    if isinstance(body, bytes):
-        padded = body + bytes(-len(body) % 4)
-        return HEADER.pack(HEADER.size + len(body), message.type, flags, number, 0) + padded
-    body["header"] = {"type": message.type, "flags": flags, "sequence_number": number, "pid": 0}
-    body.encode()
-    encoded = bytes(body.data)
-    return encoded + bytes(-len(encoded) % 4)
+    padded = message.body + bytes(-len(message.body) % 4)
+    return HEADER.pack(HEADER.size + len(message.body), message.type, flags, number, 0) + padded
 
 
-def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """(type, body) of the messages in a datagram."""
+def _refused(what: str, content: bytes) -> NetlinkError:
+    code = -struct.unpack_from("=i", content)[0]
+    return NetlinkError(f"{what}: {os.strerror(code)}", code)
+
+
+def _messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """(type, flags, body) of the messages in a datagram."""
     offset = 0
     while offset + HEADER.size <= len(data):
-        length, kind, _, _, _ = HEADER.unpack_from(data, offset)
-        yield kind, data[offset + HEADER.size : offset + length]
+        length, kind, flags, _, _ = HEADER.unpack_from(data, offset)
+        yield kind, flags, data[offset + HEADER.size : offset + length]
         offset += max(HEADER.size, (length + 3) & ~3)
 
 
