@@ -140,6 +140,24 @@ async def test_retry_after_is_honoured(code: int) -> None:
         assert len(api.requests) == 3
 
 
+@pytest.mark.parametrize(("asked", "waited"), [(7, 7.0), (None, 1.0)])
+async def test_it_waits_for_as_long_as_the_server_asks(
+    asked: int | None, waited: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What priority and fairness answers where a queue is full; without a header, a second."""
+    pauses = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    async with connected() as (api, client):
+        api.state.put(NODES, {"metadata": {"name": "n"}})
+        api.fail(lambda r: True, Refused(429, "TooManyRequests", retry_after=asked), times=1)
+        monkeypatch.setattr("manx_kube.transport.asyncio.sleep", sleep)
+        await client.get(NODES, dict, "n")
+    assert waited in pauses
+
+
 @pytest.mark.parametrize(("code", "kind"), [(429, errors.TooManyRequests), (503, errors.Unavailable)])
 async def test_waiting_is_bounded(code: int, kind: type[errors.KubeError]) -> None:
     async with connected(max_wait=2) as (api, client):
