@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 
 PREFIX = "node.manx.dev/"
 EVERYWHERE = "manx.dev/everywhere"
@@ -18,6 +19,7 @@ WIDEN_ABOVE = 50
 NARROW_BELOW = 35
 
 
+@lru_cache(maxsize=20_000)
 def span_label(node: str) -> str:
     """The label key that a node's agent selects by: PREFIX and 16 hexadecimal digits of SHA-256 of its name."""
     return PREFIX + hashlib.sha256(node.encode()).hexdigest()[:16]

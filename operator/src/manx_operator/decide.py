@@ -115,7 +115,8 @@ class Decider:
     def _in_use(self, key: Key, label: str) -> bool:
         if label == EVERYWHERE:
             return False  # the single labels that replace it are on the object already
-        return any(span_label(node) == label and self._observed.needed_by(key, node) for node in self._observed.nodes())
+        node = self._observed.node_of(label)
+        return node is not None and self._observed.needed_by(key, node)
 
     # --- what it waits for --------------------------------------------------------------------------------------------
 

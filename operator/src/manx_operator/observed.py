@@ -22,6 +22,7 @@ from manx_core.api.v1alpha1 import (
     PolicyProgramSpec,
     RuleEnd,
 )
+from manx_core.span import span_label
 from manx_kube.informer import Informer
 from manx_kube.resources import ADDRESS_GROUPS, NODE_STATES, POLICY_CLASSES, POLICY_PROGRAMS, Resource
 from manx_kube.store import reached
@@ -60,6 +61,7 @@ class Observed:
         self._overlay: dict[Key, Any] = {}
         self._references: dict[Key, frozenset[Key]] = {}
         self._referrers: dict[Key, set[Key]] = {}
+        self._node_of: dict[str, str] = {}
         for key in self.keys():
             self._index(key)
 
@@ -92,26 +94,38 @@ class Observed:
         names |= {key.name for key in self._overlay if key.resource == resource}
         yield from (found for name in sorted(names) if (found := self.get(Key(resource, name))) is not None)
 
-    def nodes(self) -> list[str]:
-        """Names of the nodes that have a NodeState."""
-        return [name for _, name in self._informers[NODE_STATES].cache]
+    def node_of(self, label: str) -> str | None:
+        """The node that has this span label, if it has a NodeState."""
+        return self._node_of.get(label)
 
     # --- what changes it ----------------------------------------------------------------------------------------------
 
     def heard(self, key: Key) -> None:
-        """The cache has changed there."""
-        self._index(key)
-        self._changed(key)
+        """The cache has changed there, if only to what we wrote, which is known."""
+        if not self._is_echo(key):
+            self._index(key)
+            self._changed(key)
+
+    def _is_echo(self, key: Key) -> bool:
+        laid, cached = self._overlay.get(key), self._informers[key.resource].get(key.name)
+        if laid is None or (cached is None) != isinstance(laid, _Deleted):
+            return False
+        if cached is not None and cached.metadata.resource_version != laid.metadata.resource_version:
+            return False
+        del self._overlay[key]
+        return True
 
     def written(self, key: Key, obj: Any) -> None:
         """The server answered our write with this."""
         self._overlay[key] = obj
-        self.heard(key)
+        self._index(key)
+        self._changed(key)
 
     def deleted(self, key: Key, obj: Any) -> None:
         """The server took our deletion of this version."""
         self._overlay[key] = _Deleted(obj.metadata.resource_version)
-        self.heard(key)
+        self._index(key)
+        self._changed(key)
 
     # --- references ---------------------------------------------------------------------------------------------------
 
@@ -130,6 +144,8 @@ class Observed:
 
     def _index(self, key: Key) -> None:
         obj = self.get(key)
+        if key.resource == NODE_STATES:
+            self._index_node(key.name, there=obj is not None)
         now = references(obj.spec) if obj is not None and hasattr(obj, "spec") else frozenset()
         before = self._references.get(key, frozenset())
         if now == before:
@@ -145,6 +161,12 @@ class Observed:
             self._released()
         for new in now - before:
             self._referrers.setdefault(new, set()).add(key)
+
+    def _index_node(self, name: str, *, there: bool) -> None:
+        if there:
+            self._node_of[span_label(name)] = name
+        else:
+            self._node_of.pop(span_label(name), None)
 
 
 def references(spec: Any) -> frozenset[Key]:
