@@ -1,0 +1,62 @@
+"""What the API server counts: the requests that write our kinds, its own CPU and memory.
+
+Owns: reading its /metrics. Must not: know who sent the requests. Addresses, which agents write, are in a status of
+their own, so that writes of specs are the operator's alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+
+from manx_kube.client import KubeClient
+
+GROUP = b'group="manx.dev"'
+_REQUEST = re.compile(rb"^apiserver_request_total\{(.*?)\} (\S+)$", re.MULTILINE)
+_LABEL = re.compile(rb'(\w+)="(.*?)"')
+_WRITING = {b"POST", b"PUT", b"PATCH", b"APPLY", b"DELETE"}
+Kind = tuple[str, str]
+"""(plural, subresource)"""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Since the server began, or between two looks. `cpu`: seconds. `resident`: MB, at the later look."""
+
+    taken: Counter[Kind]
+    refused: Counter[Kind]
+    cpu: float
+    resident: float
+
+    def since(self, before: Seen) -> Seen:
+        return Seen(self.taken - before.taken, self.refused - before.refused, self.cpu - before.cpu, self.resident)
+
+    @property
+    def writes(self) -> int:
+        """Objects created, replaced or deleted."""
+        return sum(count for (_, subresource), count in self.taken.items() if not subresource)
+
+    @property
+    def statuses(self) -> int:
+        """Statuses of policies that the operator wrote."""
+        return self.taken["policyprograms", "status"]
+
+
+async def seen(client: KubeClient) -> Seen:
+    """Raises KubeError."""
+    text = await client.transport.request("GET", "/metrics")
+    taken: Counter[Kind] = Counter()
+    refused: Counter[Kind] = Counter()
+    for found, value in _REQUEST.findall(text):
+        labels = dict(_LABEL.findall(found)) if GROUP in found else {}
+        if labels.get(b"verb") in _WRITING:
+            counts = taken if labels[b"code"].startswith(b"2") else refused
+            counts[labels[b"resource"].decode(), labels[b"subresource"].decode()] += int(float(value))
+    return Seen(taken, refused, _value(text, b"process_cpu_seconds_total"),
+                _value(text, b"process_resident_memory_bytes") / 1e6)  # fmt: skip
+
+
+def _value(text: bytes, name: bytes) -> float:
+    found = re.search(rb"^" + name + rb" (\S+)$", text, re.MULTILINE)
+    return float(found[1]) if found else 0.0
