@@ -6,6 +6,9 @@ Must not: render, or touch the kernel but through the `PolicyDataplane` given.
 Why one loop: everything that changes policy (watch events, pods coming and going, time running out for what is held)
 marks the share dirty and wakes it; what arrives during an apply is taken up together by the next one. So a burst costs
 one apply, and an endpoint is let in only by an apply that began after it was put into the share.
+
+What comes alone is applied at once. In a stream of changes each apply is followed by a rest, which grows with the
+stream, so that many of them cost one apply; only for a pod that waits to start, or to end, there is no rest.
 """
 
 from __future__ import annotations
@@ -23,8 +26,10 @@ from manx_core.api.v1alpha1 import Applied
 
 log = logging.getLogger(__name__)
 
-COALESCE = 0.005
-"""Seconds that a wake-up waits for company; a watch delivers a burst in several chunks."""
+REST, LONGEST_REST = 0.005, 0.05
+"""Seconds after an apply until the next. Doubled each time as long as changes come in a stream."""
+STREAM = 0.2
+"""Changes that are further apart, in seconds, are no stream."""
 RETRY = 1.0
 DRIFT_POLL = 5.0
 """How often the kernel is compared with what it should be, where the settings say nothing else."""
@@ -60,6 +65,8 @@ class PolicyLoop:
         self._progress, self._changed = progress, changed
         self._wake = asyncio.Event()
         self._woken_at = 0.0
+        self._urgent = asyncio.Event()
+        self._rest, self._rested_at = REST, 0.0
         self._waiting: dict[str, asyncio.Future[None]] = {}
         self.status = PolicyStatus()
         self.done_once = asyncio.Event()
@@ -71,6 +78,7 @@ class PolicyLoop:
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting[endpoint.container_id] = waiter
         self._share.put_endpoint(endpoint)
+        self._urgent.set()
         self.wake()
         try:
             await waiter
@@ -84,6 +92,7 @@ class PolicyLoop:
         self._share.drop_endpoint(container_id)
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting[container_id] = waiter
+        self._urgent.set()
         self.wake()
         try:
             await waiter
@@ -110,7 +119,9 @@ class PolicyLoop:
             next_drift = last_drift + self._drift_poll()
             await self._wait_until(min(next_drift, time.monotonic() + self._patience()))
             if self._share.dirty or self._held() or self.status.error:
-                await self._apply()
+                await self._apply_and_rest()
+            else:
+                self._note_progress()
             if time.monotonic() >= next_drift:
                 await self._look_for_drift()
                 last_drift = time.monotonic()
@@ -130,8 +141,22 @@ class PolicyLoop:
         with suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
                 await self._wake.wait()
-                await asyncio.sleep(COALESCE)
+                await self._rested()
         self._wake.clear()
+        self._urgent.clear()
+
+    async def _rested(self) -> None:
+        """At least one turn of the loop: what the watches deliver in it goes together."""
+        await asyncio.sleep(0)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, self._rested_at - time.monotonic())):
+                await self._urgent.wait()
+
+    async def _apply_and_rest(self) -> None:
+        streaming = time.monotonic() - self._rested_at < STREAM
+        self._rest = min(self._rest * 2, LONGEST_REST) if streaming else REST
+        await self._apply()
+        self._rested_at = time.monotonic() + self._rest
 
     async def _apply(self) -> None:
         started = self._woken_at or time.monotonic()
@@ -146,6 +171,13 @@ class PolicyLoop:
         if not outcome.errors:
             self._release(outcome, frozenset(view.endpoints))
         self._changed()
+
+    def _note_progress(self) -> None:
+        """What was heard and changes nothing here is in the kernel, too."""
+        outcome, progress = self.status.outcome, self._progress()
+        if outcome is not None and not outcome.errors and progress != self.status.applied:
+            self.status.applied = progress
+            self._changed()
 
     def _note(self, outcome: PolicyOutcome, progress: Applied, lag: float) -> None:
         if outcome.errors:

@@ -159,3 +159,39 @@ async def test_the_kernel_is_compared_as_often_as_the_settings_say(monkeypatch: 
         while not loop.status.drift_count:
             await asyncio.sleep(0.01)
     assert dataplane.applies[-1][1].settings
+
+
+async def test_a_stream_rests_between_applies_and_a_pod_waits_for_no_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(policy_loop, "REST", 30.0)
+    monkeypatch.setattr(policy_loop, "LONGEST_REST", 30.0)
+    dataplane, share = Recorder(), Share("n1")
+    async with running(dataplane, share) as loop:
+        await loop.done_once.wait()
+        for number in range(20):
+            share.dirty.groups.add(f"ag-{number}")
+            loop.wake()
+            await asyncio.sleep(0.01)
+        assert len(dataplane.applies) == 1
+        await asyncio.wait_for(loop.admit(endpoint("c1")), 10)
+        await asyncio.wait_for(loop.withdraw("c1"), 10)
+    assert [len(dirty.groups) for _, dirty in dataplane.applies] == [0, 20, 0]
+
+
+async def test_what_changes_nothing_here_counts_as_in_the_kernel() -> None:
+    dataplane, share = Recorder(), Share("n1")
+    heard, told = [Applied(nodestates="7")], 0
+
+    def changed() -> None:
+        nonlocal told
+        told += 1
+
+    loop = PolicyLoop(share, dataplane, progress=lambda: heard[-1], changed=changed)
+    task = asyncio.create_task(loop.run())
+    await loop.done_once.wait()
+    for _ in range(2):
+        heard.append(Applied(nodestates="8"))
+        loop.wake()
+        await asyncio.sleep(0.05)
+    task.cancel()
+    assert loop.status.applied == Applied(nodestates="8")
+    assert (len(dataplane.applies), told) == (1, 2)

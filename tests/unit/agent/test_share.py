@@ -24,7 +24,12 @@ from manx_core.api.v1alpha1 import (
     NodeStateSpec,
     PolicyClass,
     PolicyClassSpec,
+    PolicyProgram,
+    PolicyProgramSpec,
+    PolicySource,
     PoolSettings,
+    Rule,
+    RuleEnd,
 )
 
 
@@ -177,3 +182,32 @@ def test_views_do_not_change_after_they_were_made() -> None:
     share.set_class(0, "c", policy_class("c", 1, "a"))
     assert not view.endpoints
     assert not view.classes
+
+
+def program(name: str, version: int, *ports: str) -> PolicyProgram:
+    rules = (Rule(subject=RuleEnd(ports=ports)),)
+    spec = PolicyProgramSpec(epoch=1, source=PolicySource(kind="NetworkPolicy", name=name), ingress=rules)
+    return PolicyProgram(metadata=ObjectMeta(name=name, resource_version=str(version)), spec=spec)
+
+
+def test_a_policy_changes_something_once_a_class_lists_it() -> None:
+    share = Share("n1")
+    share.dirty.take()
+    share.set_program(0, "p", program("p", 1))
+    assert not share.dirty
+    share.set_class(0, "c1", policy_class("c1", 2, "p"))
+    share.set_class(1, "c1", policy_class("c1", 2, "p"))
+    share.set_class(0, "c2", policy_class("c2", 3, "p", "q"))
+    assert share.dirty.take().classes == {"c1", "c2"}
+    share.set_program(0, "p", program("p", 4, "80"))
+    assert share.dirty.take().programs == {"p"}
+    for name in ("c1", "c2"):
+        share.set_class(0, name, None)
+    assert share.dirty.take().classes == {"c2"}
+    share.set_program(0, "p", program("p", 5))
+    assert share.dirty.take().programs == {"p"}
+    share.set_class(1, "c1", None)
+    share.dirty.take()
+    share.set_program(0, "p", None)
+    assert not share.dirty
+    assert "p" not in share.policy_view().programs

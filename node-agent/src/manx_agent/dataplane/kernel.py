@@ -54,8 +54,8 @@ class Kernel:
         return parse_sets(await ipset.save())
 
     async def run(self, steps: Sequence[Step]) -> frozenset[str]:
-        """Runs a plan, and returns the names of sets that could not be destroyed yet. Raises ProcessError or NetlinkError,
-        after which what the kernel holds is not known."""
+        """Runs a plan, and returns the names of sets that could not be destroyed yet. Raises AgentError, after which
+        what the kernel holds is not known."""
         busy: tuple[str, ...] = ()
         for step in steps:
             if step.kind == "sets":

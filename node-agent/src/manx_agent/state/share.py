@@ -9,6 +9,7 @@ copy mappings, not members, so that a view costs the number of objects on this n
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 from manx_agent.model import BgpView, Dirty, LocalEndpoint, PolicyView
@@ -82,6 +83,8 @@ class Share:
         self._programs: dict[str, PolicyProgramSpec] = {}
         self._class_union: Union[PolicyClass] = Union()
         self._program_union: Union[PolicyProgram] = Union()
+        self._listed: Counter[str] = Counter()
+        """Policy → how many classes list it."""
         self._groups = Groups()
         self._mesh: dict[str, MeshNodeSpec] = {}
 
@@ -110,17 +113,20 @@ class Share:
         """A PolicyClass as watch `side` (0: this node's, 1: every node's) has it."""
         self._class_union.put(side, name, obj)
         newest = self._class_union.get(name)
-        if newest is None:
-            changed = self._classes.pop(name, None) is not None
+        before, now = self._classes.get(name), newest.spec.tiers if newest is not None else None
+        if before == now:  # the old value stays: those that compare by identity need not look
+            return
+        self._listed.subtract(_policies(before))
+        self._listed.update(_policies(now))
+        if now is None:
+            del self._classes[name]
         else:
-            changed = self._classes.get(name) != newest.spec.tiers
-            if changed:  # else the old value stays: those that compare by identity need not look
-                self._classes[name] = newest.spec.tiers
-        if changed:
-            self.dirty.classes.add(name)
+            self._classes[name] = now
+        self.dirty.classes.add(name)
 
     def set_program(self, side: int, name: str, obj: PolicyProgram | None) -> None:
-        """A PolicyProgram as watch `side` has it."""
+        """A PolicyProgram as watch `side` has it. One that no class lists changes nothing; where the operator writes a
+        policy and the class that it joins, the class makes it count."""
         self._program_union.put(side, name, obj)
         newest = self._program_union.get(name)
         if newest is None:
@@ -129,7 +135,7 @@ class Share:
             changed = self._programs.get(name) != newest.spec
             if changed:
                 self._programs[name] = newest.spec
-        if changed:
+        if changed and self._listed[name] > 0:
             self.dirty.programs.add(name)
 
     def set_group_chunk(self, side: int, name: str, obj: AddressGroup | None) -> None:
@@ -199,3 +205,7 @@ class Share:
 
     def _own_cidrs(self) -> Iterable[str]:
         return (block.spec.cidr for block in self.blocks.values() if not block.status.released)
+
+
+def _policies(tiers: tuple[ClassTier, ...] | None) -> Iterable[str]:
+    return (name for tier in tiers or () for name in tier.policies)
