@@ -18,6 +18,8 @@ from manx_agent.render.nets import address_member, port_member
 from manx_agent.render.settle import Settled
 
 _Reader = Callable[[Family, str], tuple[str, ...] | None]
+_Key = tuple[int, str, str]
+"""The family's version, the group, its type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,8 @@ class _Form:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
+    name: str
+    """The set's."""
     source: frozenset[str]
     image: SetImage
     plain: bool
@@ -43,17 +47,20 @@ class _Known:
 class GroupSets:
     """Renders groups, remembering the last rendering of each."""
 
-    _known: dict[str, _Known] = field(default_factory=dict)
+    _known: dict[_Key, _Known] = field(default_factory=dict)
 
     def render(self, settled: Settled, families: Iterable[Family]) -> tuple[dict[str, SetImage], tuple[str, ...]]:
         """The sets by name, and what could not be read, one sentence each."""
         before, self._known = self._known, {}
         for family in families:
             for group, members in settled.groups.items():
-                name, form = _form(family, group, settled.group_types.get(group, "Addresses"))
-                self._known[name] = _render(group, form, members, before.get(name))
+                key = family.version, group, settled.group_types.get(group, "Addresses")
+                known = before.get(key)
+                if known is None or known.source is not members:
+                    known = _render(key, family, members, known)
+                self._known[key] = known
         problems = dict.fromkeys(problem for known in self._known.values() for problem in known.problems)
-        return {name: known.image for name, known in self._known.items()}, tuple(problems)
+        return {known.name: known.image for known in self._known.values()}, tuple(problems)
 
 
 def _form(family: Family, group: str, group_type: str) -> tuple[str, _Form]:
@@ -63,12 +70,13 @@ def _form(family: Family, group: str, group_type: str) -> tuple[str, _Form]:
     return family.set(names.address_group(group)), _Form(family, "hash:net", address_member, "10.0.0.1")
 
 
-def _render(group: str, form: _Form, members: frozenset[str], before: _Known | None) -> _Known:
-    if before is not None and (before.source is members or before.source == members):
+def _render(key: _Key, family: Family, members: frozenset[str], before: _Known | None) -> _Known:
+    if before is not None and before.source == members:
         return before
-    if before is not None and before.plain and before.image.kind == form.kind:
-        return _derived(form, members, before) or _anew(group, form, members)
-    return _anew(group, form, members)
+    _, group, group_type = key
+    name, form = _form(family, group, group_type)
+    found = _derived(form, members, before) if before is not None and before.plain else None
+    return found or _anew(group, name, form, members)
 
 
 def _derived(form: _Form, members: frozenset[str], before: _Known) -> _Known | None:
@@ -77,14 +85,15 @@ def _derived(form: _Form, members: frozenset[str], before: _Known) -> _Known | N
     if not all(_plain(member, parts) for member, parts in added.items()):
         return None
     held = before.image.members - (before.source - members)
-    return _known(form, members, held.union(*(parts for parts in added.values() if parts)), True, ())
+    written = held.union(*(parts for parts in added.values() if parts))
+    return _known(before.name, form, members, written, True, ())
 
 
 def _plain(member: str, parts: tuple[str, ...] | None) -> bool:
     return parts in ((), (member,))
 
 
-def _anew(group: str, form: _Form, members: frozenset[str]) -> _Known:
+def _anew(group: str, name: str, form: _Form, members: frozenset[str]) -> _Known:
     read = {member: form.read(form.family, member) for member in members}
     written = frozenset(part for parts in read.values() for part in parts or ())
     problems = tuple(
@@ -93,11 +102,11 @@ def _anew(group: str, form: _Form, members: frozenset[str]) -> _Known:
         if parts is None
     )
     plain = all(_plain(member, parts) for member, parts in read.items())
-    return _known(form, members, written, plain, problems)
+    return _known(name, form, members, written, plain, problems)
 
 
 def _known(
-    form: _Form, source: frozenset[str], written: frozenset[str], plain: bool, problems: tuple[str, ...]
+    name: str, form: _Form, source: frozenset[str], written: frozenset[str], plain: bool, problems: tuple[str, ...]
 ) -> _Known:
     image = SetImage(form.kind, source if written == source else written, form.family.set_family)
-    return _Known(source, image, plain, problems)
+    return _Known(name, source, image, plain, problems)

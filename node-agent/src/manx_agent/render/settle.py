@@ -144,9 +144,9 @@ class _Settling:
         policies = {name: self.policies.get(name) or before.policies[name] for name in listed}
         return policies, sorted({group for policy in policies.values() for group in policy.groups - policy.lacking})
 
-    def _endpoints(self, refused: Mapping[str, _Causes]) -> tuple[dict[str, tuple[LocalEndpoint, str]], _Causes]:
-        settled = {}
-        awaited = set()
+    def _endpoints(self, refused: Mapping[str, _Causes]) -> tuple[Mapping[str, tuple[LocalEndpoint, str]], _Causes]:
+        settled: dict[str, tuple[LocalEndpoint, str]] = {}
+        awaited: set[str] = set()
         for identity, endpoint in self.view.endpoints.items():
             wanted = self.view.class_of.get((endpoint.namespace, endpoint.name, endpoint.uid), "")
             if wanted == OPEN_CLASS or wanted in self.classes:
@@ -154,7 +154,8 @@ class _Settling:
             elif wanted and self._in_time(refused[wanted]):
                 awaited.add(identity)
                 self._hold_endpoint(identity, endpoint, refused, settled)
-        return settled, frozenset(awaited)
+        before = self.before.endpoints
+        return (before if before == settled else settled), frozenset(awaited)
 
     def _hold_endpoint(
         self,
