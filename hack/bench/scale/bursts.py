@@ -36,24 +36,26 @@ from manx_kube.resources import NAMESPACES, NETWORK_POLICIES, NODES, PODS, SERVI
 CEILING = {"MANX_WRITE_RATE": "400", "MANX_WRITE_BURST": "400"}
 """As they are where nothing else is said."""
 AT_ONCE = 800
-CALM = 5.0
 NAMESPACE, NODE = "burst", "node-drained"
 WRITTEN = "everything is written"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How many of each; `down`: seconds without an operator, with `rate` relabellings each."""
+    """How many of each; `down`: seconds without an operator, with `rate` relabellings each; `killed`: whether also with
+    it killed; `calm`: seconds without a write that are a burst's end."""
 
     pods: int
     policies: int
     drained: int
     down: float
+    killed: bool
+    calm: float
     rate: float = 100.0
 
 
-QUICK = Plan(pods=60, policies=20, drained=20, down=1)
-FULL = Plan(pods=1_000, policies=500, drained=250, down=60)
+QUICK = Plan(pods=60, policies=20, drained=20, down=1, killed=False, calm=1.5)
+FULL = Plan(pods=1_000, policies=500, drained=250, down=60, killed=True, calm=5)
 
 
 async def rows(found: World, plan: Plan, lease: dict[str, str]) -> list[Figure]:
@@ -61,7 +63,7 @@ async def rows(found: World, plan: Plan, lease: dict[str, str]) -> list[Figure]:
     bursts = Bursts(found, plan, {**CEILING, **lease})
     await bursts.fill()
     figures = []
-    for burst in bursts.all():
+    for burst in bursts.all() if plan.killed else bursts.all()[:-1]:
         figures += await burst()
     bursts.operator.end()
     return figures
@@ -99,7 +101,7 @@ class Bursts:
         await load.together(self._client.create(NETWORK_POLICIES, self._policy(n, f"policy-{n}")) for n in range(10))
         await load.together(self._client.create(PODS, self._pod(n)) for n in range(self._plan.pods))
         await load.together(self._client.create(PODS, self._drained(n)) for n in range(self._plan.drained))
-        await self._world.quiet(CALM)
+        await self._world.quiet(self._plan.calm)
 
     def _pod(self, number: int) -> Obj:
         size = self._world.size
@@ -129,7 +131,7 @@ class Bursts:
             before, counted = await snapshot(self._client), await seen(self._client)
             pulse = await stack.enter_async_context(Pulse(self._client))
             began = await change()
-            await self._world.quiet(CALM)
+            await self._world.quiet(self._plan.calm)
             counted = (await seen(self._client)).since(counted)
             fewest = difference(before, await snapshot(self._client))
         self._world.say(f"{name}: {counted.writes} writes, {fewest}, {pulse.peak()} in a second at most")

@@ -39,7 +39,7 @@ _INPUTS = (PODS, NETWORK_POLICIES, NAMESPACES, NODES, SERVICE_ACCOUNTS)
 
 @dataclass(frozen=True)
 class Plan:
-    """How much of each. Times in seconds."""
+    """How much of each. Times in seconds. `calm`: nothing written for so long is the end."""
 
     size: Size
     idle: float
@@ -48,10 +48,11 @@ class Plan:
     rounds: int
     bursts: bursts.Plan
     lease: dict[str, str]
+    calm: float
 
 
-QUICK = Plan(load.QUICK, idle=3, relabel=2, failovers=1, rounds=2, bursts=bursts.QUICK, lease=SHORT)
-FULL = Plan(load.FULL, idle=30, relabel=30, failovers=3, rounds=10, bursts=bursts.FULL, lease=USUAL)
+QUICK = Plan(load.QUICK, idle=1, relabel=1, failovers=0, rounds=1, bursts=bursts.QUICK, lease=SHORT, calm=1.5)
+FULL = Plan(load.FULL, idle=30, relabel=30, failovers=3, rounds=10, bursts=bursts.FULL, lease=USUAL, calm=5)
 
 
 def measure(given: Given) -> Iterator[Figure]:
@@ -121,7 +122,7 @@ class Rows:
         operator = self._world.operator()
         await until(lambda: operator.says(WRITTEN), "everything to be written")
         took, cpu = time.perf_counter() - operator.started, operator.usage().cpu
-        await self._world.quiet()
+        await self._world.quiet(self._plan.calm)
         after = operator.usage()
         operator.end()
         counted = (await seen(self._client)).since(before)
@@ -145,10 +146,10 @@ class Rows:
         """All pods get their addresses as fast as the API server takes them."""
         operator = self._world.operator()
         await until(lambda: operator.says(WRITTEN), "everything to be written")
-        await self._world.quiet()
+        await self._world.quiet(self._plan.calm)
         cpu, before, began = operator.usage().cpu, await seen(self._client), time.perf_counter()
         await self._world.stack.enter_async_context(Players(self._client, real=lambda _: False))
-        took = await self._world.quiet() - began
+        took = await self._world.quiet(self._plan.calm) - began
         counted, used = (await seen(self._client)).since(before), operator.usage()
         operator.end()
         key, text = "operator.addresses", "all pods given addresses at once → every group written"
@@ -164,7 +165,7 @@ class Rows:
     async def _ready(self) -> Process:
         operator = self._world.operator()
         await until(lambda: operator.says(WRITTEN), "everything to be written")
-        await self._world.quiet()
+        await self._world.quiet(self._plan.calm)
         return operator
 
     async def _busy(self) -> list[Figure]:
@@ -174,7 +175,7 @@ class Rows:
         async with Lags(self._client, self._plan.size) as lags:
             before = await seen(self._client)
             busy = await share({"operator": operator.pid}, lags.relabel(RELABELS, self._plan.relabel))
-            await self._world.quiet()
+            await self._world.quiet(self._plan.calm)
             counted = (await seen(self._client)).since(before)
             found = tuple(x * 1000 for x in lags.found())
         used = operator.usage()
@@ -193,6 +194,8 @@ class Rows:
     # --- failover -----------------------------------------------------------------------------------------------------
 
     async def _failover(self) -> list[Figure]:
+        if not self._plan.failovers:
+            return []
         lease = self._plan.lease
         leader = self._world.operator("operator-0", **lease)
         await until(lambda: leader.says(WRITTEN), "the first to lead")
@@ -200,7 +203,7 @@ class Rows:
         for turn in range(self._plan.failovers):
             standby = self._world.operator(f"operator-{turn + 1}", **lease)
             await until(functools.partial(standby.says, READY), "the other to stand by")
-            await self._world.quiet()
+            await self._world.quiet(self._plan.calm)
             standing = standby.usage().resident
             took.append(await self._kill(leader, turn + 2))
             leader = standby

@@ -38,13 +38,13 @@ class Plan:
     everything: tuple[int, ...]
 
 
-QUICK = Plan(load.QUICK, relabel=2, agents=(10,), everything=())
+SMALL = Plan(load.QUICK, relabel=2, agents=(10,), everything=(2,))
 FULL = Plan(load.FULL, relabel=20, agents=(10, 50, 200), everything=(10, 50, 200))
 
 
 def measure(given: Given) -> Iterator[Figure]:
     """Raises AssertionError, RuntimeError, TimeoutError, KubeError where something does not come up."""
-    plan = QUICK if given.quick else FULL
+    plan = SMALL if given.quick else FULL
     with asyncio.Runner() as runner:
         yield from runner.run(_collected(plan))
 
