@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+import errno
+from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
-from pyroute2.netlink.exceptions import NetlinkError
 
-from manx_agent.drivers.routes import AF_INET, AF_INET6, KernelRoutes, RouteOutcome
+from manx_agent.drivers import routes
+from manx_agent.drivers.netlink_codec import AF_INET, AF_INET6
+from manx_agent.drivers.netlink_wire import NetlinkError
+from manx_agent.drivers.routes import KernelRoutes, RouteOutcome
 from netns import Netns, addressed_veth
 
 NEAR, OTHER = "192.0.2.2", "192.0.2.3"
@@ -25,11 +28,7 @@ def inside(node: Netns, work: Callable[[KernelRoutes], Awaitable[None]]) -> None
     """Runs with a driver whose sockets and programs are in the namespace."""
 
     async def run() -> None:
-        kernel = KernelRoutes()
-        try:
-            await work(kernel)
-        finally:
-            kernel.close()
+        await work(KernelRoutes())
 
     with node.entered():
         asyncio.run(run())
@@ -217,7 +216,6 @@ def test_a_next_hop_behind_a_link_local_router(node6: Netns) -> None:
         assert found.keys() == wanted.keys()
         assert (await successor.apply(found, frozenset())).errors == ()
         assert len(shown6(node6)) == 301
-        successor.close()
 
     inside(node6, work)
 
@@ -271,15 +269,14 @@ def test_without_ipv6_in_the_kernel_ipv4_works(node: Netns, monkeypatch: pytest.
     """A kernel started with ipv6.disable=1 answers a dump of IPv6 routes with EOPNOTSUPP."""
 
     async def work(kernel: KernelRoutes) -> None:
-        real = kernel._dump
+        real = routes._dump
 
-        async def dump(family: int) -> AsyncIterator[tuple[str, str]]:
+        def dump(family: int) -> list[tuple[str, str]]:
             if family != AF_INET:
-                raise NetlinkError(95, "Operation not supported")
-            async for route in real(family):
-                yield route
+                raise NetlinkError("netlink dump: Operation not supported", errno.EOPNOTSUPP)
+            return real(family)
 
-        monkeypatch.setattr(kernel, "_dump", dump)
+        monkeypatch.setattr(routes, "_dump", dump)
         assert (await kernel.apply({"10.1.0.0/24": NEAR}, frozenset())).installed == {"10.1.0.0/24": NEAR}
         assert await kernel.check() == ()
 
@@ -291,14 +288,13 @@ def test_ipv6_is_read_only_where_there_is_something_of_it(node6: Netns, monkeypa
     read: list[int] = []
 
     async def work(kernel: KernelRoutes) -> None:
-        real = kernel._dump
+        real = routes._dump
 
-        async def dump(family: int) -> AsyncIterator[tuple[str, str]]:
+        def dump(family: int) -> list[tuple[str, str]]:
             read.append(family)
-            async for route in real(family):
-                yield route
+            return real(family)
 
-        monkeypatch.setattr(kernel, "_dump", dump)
+        monkeypatch.setattr(routes, "_dump", dump)
         await kernel.apply({}, frozenset({"10.7.0.0/26"}))
         assert read == [AF_INET, AF_INET6]
         read.clear()

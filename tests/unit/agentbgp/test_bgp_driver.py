@@ -53,9 +53,6 @@ class FakeKernel:
         found, self.drift = self.drift, ()
         return found
 
-    def close(self) -> None:
-        return
-
     def _fail(self) -> None:
         if self.broken:
             raise RouteError("the kernel does not answer")

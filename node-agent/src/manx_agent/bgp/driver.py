@@ -56,15 +56,13 @@ def can_bind(address: str) -> bool:
 
 
 class Routes(Protocol):
-    """The kernel's side: `drivers.routes.KernelRoutes`. Each method but `close` raises AgentError."""
+    """The kernel's side: `drivers.routes.KernelRoutes`. Each method raises AgentError."""
 
     async def learned(self) -> dict[str, str]: ...
 
     async def apply(self, routes: dict[str, str], blackholes: frozenset[str]) -> RouteOutcome: ...
 
     async def check(self) -> tuple[str, ...]: ...
-
-    def close(self) -> None: ...
 
 
 class BgpDriver:
@@ -117,7 +115,6 @@ class BgpDriver:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
         await self._link.stop()
-        self._routes.close()
 
     async def apply(self, view: BgpView) -> BgpOutcome:
         """Takes a view: returns once ExaBGP has been told and the kernel has what is known so far. Does not raise: what

@@ -28,6 +28,8 @@ NDMSG = struct.Struct("=B3xiHBB")
 NFGENMSG = struct.Struct("=BBH")
 """Family, version, resource."""
 
+AF_INET, AF_INET6 = int(socket.AF_INET), int(socket.AF_INET6)
+
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
 RTM_NEWADDR, RTM_GETADDR = 20, 22
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26

@@ -17,37 +17,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+import errno
+import os
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
-
-from pyroute2 import AsyncIPRoute
-from pyroute2.netlink.exceptions import NetlinkError
+from typing import TypeVar
 
 from manx_agent.drivers import process
+from manx_agent.drivers.netlink_codec import AF_INET, AF_INET6, RTM_GETROUTE
+from manx_agent.drivers.netlink_reading import route_lookup
+from manx_agent.drivers.netlink_threads import in_thread
+from manx_agent.drivers.netlink_wire import NetlinkError, Wire
+from manx_agent.drivers.route_messages import BLACKHOLE, Change, dump_of, gateway_towards, own_route, version_of
 from manx_agent.model import AgentError
-from manx_core.api.v1alpha1 import ROUTE_PROTOCOL
 
-METRICS = {4: 77, 6: 1077}
-"""By IP version."""
-MAIN_TABLE = 254
 BATCH = 256
 """From this many changes on, `ip -batch` is used: twenty times as fast as one request for each."""
 
-AF_INET, AF_INET6 = 2, 10
-RTN_UNICAST, RTN_LOCAL, RTN_BLACKHOLE = 1, 2, 6
-RTM_F_FIB_MATCH = 0x2000
-EEXIST, ESRCH = 17, 3
-NO_IPV6 = (95, 97)
-"""EOPNOTSUPP, EAFNOSUPPORT."""
+T = TypeVar("T")
 
-FAMILIES = {4: AF_INET, 6: AF_INET6}
-ANYWHERE = {4: "0.0.0.0", 6: "::"}
-LINK_LOCAL = ("fe8", "fe9", "fea", "feb")
-"""How addresses of fe80::/10 begin; no IPv4 address does."""
-
-BLACKHOLE = "blackhole"
-"""In place of a gateway."""
+NO_IPV6 = (errno.EOPNOTSUPP, errno.EAFNOSUPPORT)
 
 
 class RouteError(AgentError):
@@ -60,39 +49,6 @@ class RouteOutcome:
 
     installed: dict[str, str] = field(default_factory=dict)
     errors: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One write. `gateway` is an address or BLACKHOLE; `verb` is "add", "replace" or "del". A link-local gateway has
-    its interface's index behind it ("fe80::1%2")."""
-
-    verb: str
-    prefix: str
-    gateway: str
-
-    def batch_line(self) -> str:
-        """For `ip -batch`."""
-        own = f"proto {ROUTE_PROTOCOL} metric {METRICS[_version(self.prefix)]}"
-        if self.gateway == BLACKHOLE:
-            return f"route {self.verb} blackhole {self.prefix} {own}"
-        gateway, _, index = self.gateway.partition("%")
-        device = f" dev if{index}" if index else ""
-        return f"route {self.verb} {self.prefix} via {gateway}{device} {own}"
-
-    def request(self) -> dict[str, Any]:
-        """For pyroute2."""
-        version = _version(self.prefix)
-        common = {
-            "family": FAMILIES[version],
-            "dst": self.prefix,
-            "proto": ROUTE_PROTOCOL,
-            "priority": METRICS[version],
-        }
-        if self.gateway == BLACKHOLE:
-            return {**common, "type": "blackhole"}
-        gateway, _, index = self.gateway.partition("%")
-        return {**common, "gateway": gateway, **({"oif": int(index)} if index else {})}
 
 
 def plan(have: Mapping[str, str], want: Mapping[str, str]) -> list[Change]:
@@ -115,7 +71,6 @@ class KernelRoutes:
     """See the module. One operation at a time."""
 
     def __init__(self) -> None:
-        self._netlink: AsyncIPRoute | None = None
         self._lock = asyncio.Lock()
         self._installed: dict[str, str] | None = None
         """What we wrote, prefix → gateway; None: not known, read it."""
@@ -125,12 +80,6 @@ class KernelRoutes:
         self._blackholes: frozenset[str] = frozenset()
         self._gateways: dict[str, str] = {}
         self._failed: dict[str, str] = {}
-
-    def close(self) -> None:
-        """Leaves the routes where they are."""
-        if self._netlink is not None:
-            self._netlink.close()
-        self._netlink = None
 
     async def learned(self) -> dict[str, str]:
         """Our learned routes in the kernel now, prefix → gateway. Raises RouteError."""
@@ -165,98 +114,64 @@ class KernelRoutes:
             found = await self._read()
             changes = plan(found, want)
         self._installed = dict(found)
-        for change in changes:
-            await self._write(change)
+        if changes:
+            self._note(changes, await self._in_thread(lambda: _write(changes)))
 
     async def _resolved(self) -> dict[str, str]:
         """Prefix → gateway, of what can be routed; the rest is noted as failed."""
         self._failed = {}
         want = dict.fromkeys(self._blackholes, BLACKHOLE)
-        for prefix, next_hop in self._wanted.items():
-            if prefix in want:
-                continue
-            gateway = self._gateways.get(next_hop)
-            try:
-                want[prefix] = gateway or await self._resolve(next_hop)
-            except NetlinkError as error:
-                self._failed[prefix] = f"no route to next hop {next_hop}: {_words(error)}"
-            except RouteError as error:
-                self._failed[prefix] = str(error)
+        routed = {prefix: next_hop for prefix, next_hop in self._wanted.items() if prefix not in want}
+        unknown = {hop for hop in routed.values() if hop not in self._gateways and "%" not in hop}
+        answers = await self._in_thread(lambda: _look_up(unknown)) if unknown else {}
+        failed: dict[str, str] = {}
+        for next_hop, answer in answers.items():
+            self._resolve(next_hop, answer, failed)
+        for prefix, next_hop in routed.items():
+            if next_hop in failed:
+                self._failed[prefix] = failed[next_hop]
+            else:  # with an interface it is a gateway itself, as it was found in the kernel
+                want[prefix] = self._gateways.get(next_hop, next_hop)
         return want
 
-    async def _resolve(self, next_hop: str) -> str:
-        """The gateway to use: the next hop itself where it is on a link of ours, else that of the route to it (RFC
-        4271, 5.1.3). Raises NetlinkError, or RouteError where that route is one that BGP itself learned."""
-        if "%" in next_hop:
-            return next_hop  # a gateway itself, as it was found in the kernel
-        family = FAMILIES[_version(next_hop)]
-        for message in await self._request("get", family=family, dst=next_hop, flags=RTM_F_FIB_MATCH):
-            if message["type"] == RTN_LOCAL:
-                raise RouteError(f"next hop {next_hop} is an address of this node")
-            if message["proto"] == ROUTE_PROTOCOL or message["type"] != RTN_UNICAST:
-                raise RouteError(f"next hop {next_hop} can only be reached through a route that BGP learned")
-            gateway = _gateway(message) or next_hop
-            self._gateways[next_hop] = gateway
-            return gateway
-        raise RouteError(f"no route to next hop {next_hop}")
-
-    async def _write(self, change: Change) -> None:
-        """One request, after which `_installed` and `_failed` are true."""
-        assert self._installed is not None
-        try:
-            await self._request(change.verb, **change.request())
-        except NetlinkError as error:
-            if change.verb == "del" and error.code == ESRCH:
-                self._installed.pop(change.prefix, None)
-                return
-            reason = "another's route has its metric" if error.code == EEXIST else _words(error)
-            self._failed[change.prefix] = f"cannot {change.verb} route {change.prefix} via {change.gateway}: {reason}"
-            self._gateways.clear()
+    def _resolve(self, next_hop: str, answer: bytes | int, failed: dict[str, str]) -> None:
+        if isinstance(answer, int):
+            failed[next_hop] = f"no route to next hop {next_hop}: {os.strerror(answer)}"
             return
-        if change.verb == "del":
-            self._installed.pop(change.prefix, None)
-        else:
-            self._installed[change.prefix] = change.gateway
-
-    async def _request(self, verb: str, **arguments: Any) -> list[Any]:
-        if self._netlink is None:
-            self._netlink = AsyncIPRoute(strict_check=True)
         try:
-            return list(await self._netlink.route(verb, **arguments))
-        except OSError as error:
+            self._gateways[next_hop] = gateway_towards(next_hop, answer)
+        except ValueError as error:
+            failed[next_hop] = str(error)
+
+    def _note(self, changes: list[Change], codes: list[int]) -> None:
+        """What became of each write (errno, 0 for done), so that `_installed` and `_failed` are true."""
+        assert self._installed is not None
+        for change, code in zip(changes, codes, strict=True):
+            if change.verb == "del" and code in (0, errno.ESRCH):
+                self._installed.pop(change.prefix, None)
+            elif code == 0:
+                self._installed[change.prefix] = change.gateway
+            else:
+                self._failed[change.prefix] = change.refusal(code)
+                self._gateways.clear()
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        try:
+            return await in_thread(work)
+        except NetlinkError as error:
             self._installed = None
-            raise RouteError(f"netlink: {error}") from error
+            raise RouteError(f"cannot read or write the kernel's routes: {error}") from error
 
     async def _read(self) -> dict[str, str]:
-        try:
-            found = {prefix: gateway async for prefix, gateway in self._dump(AF_INET)}
-            if self._ipv6:
-                found6 = await self._read_ipv6()
-                self._ipv6 = bool(found6) or self._wants_ipv6()
-                found |= found6
-            return found
-        except NetlinkError as error:
-            raise RouteError(f"cannot read the kernel's routes: {_words(error)}") from error
-
-    async def _read_ipv6(self) -> dict[str, str]:
-        """Nothing where the kernel has no IPv6."""
-        try:
-            return {prefix: gateway async for prefix, gateway in self._dump(AF_INET6)}
-        except NetlinkError as error:
-            if error.code in NO_IPV6:
-                return {}
-            raise
+        found = dict(await self._in_thread(lambda: _dump(AF_INET)))
+        if self._ipv6:
+            found6 = dict(await self._in_thread(_dump_ipv6))
+            self._ipv6 = bool(found6) or self._wants_ipv6()
+            found |= found6
+        return found
 
     def _wants_ipv6(self) -> bool:
-        return any(_version(prefix) == 6 for prefixes in (self._wanted, self._blackholes) for prefix in prefixes)
-
-    async def _dump(self, family: int) -> AsyncIterator[tuple[str, str]]:
-        if self._netlink is None:
-            self._netlink = AsyncIPRoute(strict_check=True)
-        async for message in await self._netlink.route("dump", family=family, proto=ROUTE_PROTOCOL):
-            route = _own(message)
-            if route is not None:
-                yield route
+        return any(version_of(prefix) == 6 for prefixes in (self._wanted, self._blackholes) for prefix in prefixes)
 
     def _outcome(self) -> RouteOutcome:
         installed = self._installed or {}
@@ -270,28 +185,45 @@ class KernelRoutes:
         )
 
 
-def _own(message: Any) -> tuple[str, str] | None:
-    """(prefix, gateway) of a route message that is ours; the kernel has filtered by protocol."""
-    table = message.get_attr("RTA_TABLE") or message["table"]
-    version = 6 if message["family"] == AF_INET6 else 4
-    priority = message.get_attr("RTA_PRIORITY")
-    if table != MAIN_TABLE or message["proto"] != ROUTE_PROTOCOL or priority != METRICS[version]:
-        return None
-    prefix = f"{message.get_attr('RTA_DST') or ANYWHERE[version]}/{message['dst_len']}"
-    if message["type"] == RTN_BLACKHOLE:
-        return prefix, BLACKHOLE
-    gateway = _gateway(message)
-    return (prefix, gateway) if gateway and message["type"] == RTN_UNICAST else None
+def _dump(family: int) -> list[tuple[str, str]]:
+    with Wire(strict=True) as wire:
+        bodies = wire.table(RTM_GETROUTE, dump_of(family))
+    return [route for body in bodies if (route := own_route(body)) is not None]
 
 
-def _gateway(message: Any) -> str:
-    """A route message's next hop, with its interface where it is link-local; "" where it leads to a device."""
-    gateway = str(message.get_attr("RTA_GATEWAY") or "")
-    return f"{gateway}%{message.get_attr('RTA_OIF')}" if gateway.startswith(LINK_LOCAL) else gateway
+def _dump_ipv6() -> list[tuple[str, str]]:
+    """Nothing where the kernel has no IPv6."""
+    try:
+        return _dump(AF_INET6)
+    except NetlinkError as error:
+        if error.errno in NO_IPV6:
+            return []
+        raise
 
 
-def _version(prefix: str) -> int:
-    return 6 if ":" in prefix else 4
+def _look_up(next_hops: Iterable[str]) -> dict[str, bytes | int]:
+    """The route to each, or the kernel's errno."""
+    answers: dict[str, bytes | int] = {}
+    with Wire() as wire:
+        for next_hop in next_hops:
+            try:
+                answers[next_hop] = wire.ask(RTM_GETROUTE, route_lookup(next_hop))
+            except NetlinkError as error:
+                answers[next_hop] = error.errno
+    return answers
+
+
+def _write(changes: Iterable[Change]) -> list[int]:
+    """What became of each: 0, or the kernel's errno."""
+    codes = []
+    with Wire() as wire:
+        for change in changes:
+            try:
+                wire.send([change.message()])
+                codes.append(0)
+            except NetlinkError as error:
+                codes.append(error.errno)
+    return codes
 
 
 def _differences(expected: Mapping[str, str], found: Mapping[str, str]) -> tuple[str, ...]:
@@ -311,7 +243,3 @@ async def _batch(changes: list[Change]) -> None:
     lines = "".join(f"{change.batch_line()}\n" for change in changes)
     with contextlib.suppress(process.ProcessError):
         await process.run(("ip", "-force", "-batch", "-"), lines)
-
-
-def _words(error: NetlinkError) -> str:
-    return str(error.args[1] if len(error.args) > 1 else error)
