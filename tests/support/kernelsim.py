@@ -107,6 +107,8 @@ class Passage:
     """Prefixes of LOG and NFLOG entries, in order."""
     rules: list[tuple[str, str, int]] = field(default_factory=list)
     """(table, chain, position) of every rule that matched."""
+    missed: list[tuple[str, str, int]] = field(default_factory=list)
+    """The same of every rule that was asked and did not."""
 
 
 @dataclass(slots=True)
@@ -273,6 +275,17 @@ class KernelSim:
                 return words[words.index("--to-ports") + 1] if "--to-ports" in words else "any"
         return ""
 
+    def whole_passage(self, packet: Packet) -> Passage:
+        """The same, and where it is forwarded as the first of a connection, the table nat: that sees no other."""
+        passage = self.passage(packet)
+        if passage.verdict == "ACCEPT" and packet.out and packet.state == "NEW":
+            self._walk("nat6" if packet.version == 6 else "nat", "POSTROUTING", passage)
+        return passage
+
+    def meets(self, words: list[str], packet: Packet) -> bool:
+        """Whether a packet, with the mark that it came with, meets some of a rule's matches."""
+        return self._matches([*words, "-j"], Passage(packet, packet.mark))
+
     def _walk(self, table: str, built_in: str, passage: Passage) -> Verdict:
         """One hook: a stack of chains to return to, each with the next rule's position."""
         chains = self.tables[table]
@@ -287,6 +300,7 @@ class KernelSim:
             conditions, verb, target, options = _split(chains[chain][at])
             at += 1
             if not self._matches(conditions, passage):
+                passage.missed.append((table, chain, at - 1))
                 continue
             passage.rules.append((table, chain, at - 1))
             if target in chains:
@@ -297,6 +311,8 @@ class KernelSim:
                 at = len(chains[chain])
             elif target in ("ACCEPT", "DROP", "REJECT"):
                 return target  # type: ignore[return-value]
+            elif target == "MASQUERADE":
+                return "ACCEPT"
             else:
                 _modify(target, options, passage)
 
