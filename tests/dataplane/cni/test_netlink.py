@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from manx_agent.drivers import netlink_conntrack
 from manx_agent.drivers.netlink import Netlink
+from manx_agent.drivers.netlink_codec import attributes, nested, packed
+from manx_agent.drivers.netlink_conntrack import identity_of
 from manx_agent.drivers.netlink_messages import PodLink, delete_link, endpoint_route, set_up
 from manx_agent.drivers.netlink_wire import NetlinkError, Wire
-from netns import Netns, addressed_veth
-
-BACKEND, SERVICE, CLIENT = "10.99.0.1", "10.96.0.1", "10.99.0.2"
+from netns import Netns, addressed_veth, veth
 
 
 @pytest.fixture
@@ -25,28 +26,68 @@ def node() -> Iterator[Netns]:
         yield made
 
 
+@dataclass(frozen=True)
+class Places:
+    """Addresses of one family: of two pods, of the node towards each, and of a service before the first."""
+
+    backend: str
+    client: str
+    gateways: tuple[str, str]
+    service: str
+    tables: str
+
+    @property
+    def version(self) -> int:
+        return 6 if ":" in self.backend else 4
+
+    def whole(self, address: str) -> str:
+        return f"{address}/{128 if self.version == 6 else 32}"
+
+
+FOUR = Places("10.99.0.1", "10.99.0.2", ("10.99.0.253", "10.99.0.254"), "10.96.0.1", "iptables")
+SIX = Places("fd00:99::1", "fd00:99::2", ("fd00:99::fd", "fd00:99::fe"), "fd96::1", "ip6tables")
+
+
+@pytest.fixture(params=[FOUR, SIX], ids=lambda places: f"ipv{places.version}")
+def places(request: pytest.FixtureRequest) -> Places:
+    chosen: Places = request.param
+    return chosen
+
+
 @pytest.fixture
-def tracked(node: Netns) -> Iterator[Netns]:
+def tracked(node: Netns, places: Places) -> Iterator[Netns]:
     """A node between a client and a backend behind a service's address, with a connection of each kind."""
+    node.sysctl("ipv4.ip_forward", "1")
+    node.sysctl("ipv6.conf.all.forwarding", "1")
     with Netns() as client, Netns() as backend:
-        addressed_veth(node, client, ("to-client", "eth0"), ("10.99.0.254/32", f"{CLIENT}/32"))
-        addressed_veth(node, backend, ("to-backend", "eth0"), ("10.99.0.253/32", f"{BACKEND}/32"))
-        node.ip("route", "add", CLIENT, "dev", "to-client")
-        node.ip("route", "add", BACKEND, "dev", "to-backend")
-        for pod, gateway in ((client, "10.99.0.254"), (backend, "10.99.0.253")):
-            pod.ip("route", "add", gateway, "dev", "eth0")
+        for pod, name, address, gateway in (
+            (backend, "to-backend", places.backend, places.gateways[0]),
+            (client, "to-client", places.client, places.gateways[1]),
+        ):
+            veth(node, name, pod, "eth0")
+            for place, device, own in ((node, name, gateway), (pod, "eth0", address)):
+                place.ip("address", "add", places.whole(own), "dev", device, *(["nodad"] if ":" in own else []))
+            node.ip("route", "add", places.whole(address), "dev", name)
+            pod.ip("route", "add", places.whole(gateway), "dev", "eth0")
             pod.ip("route", "add", "default", "via", gateway)
-        node.sysctl("ipv4.ip_forward", "1")
-        node.run("iptables", "-t", "nat", "-A", "PREROUTING", "-d", SERVICE, "-j", "DNAT", "--to", BACKEND)
-        client.run("ping", "-c", "1", "-W", "2", BACKEND)
-        client.run("ping", "-c", "1", "-W", "2", SERVICE)
-        backend.run("ping", "-c", "1", "-W", "2", CLIENT)
-        node.run("ping", "-c", "1", "-W", "2", CLIENT)
+        node.run(
+            *(places.tables, "-t", "nat", "-A", "PREROUTING", "-d", places.service, "-j", "DNAT"),
+            *("--to", places.backend),
+        )
+        ping(client, places.backend)
+        ping(client, places.service)
+        ping(backend, places.client)
+        ping(node, places.client)
         yield node
 
 
-def connections(node: Netns) -> list[str]:
-    return [line for line in node.run("conntrack", "-L").splitlines() if "icmp" in line]
+def ping(place: Netns, address: str) -> None:
+    place.run("ping", "-c", "1", "-W", "5", address)
+
+
+def connections(node: Netns, places: Places) -> list[str]:
+    found = node.run("conntrack", "-L", "-f", f"ipv{places.version}").splitlines()
+    return [line for line in found if ("icmp" in line and "type=8" in line) or "type=128" in line]
 
 
 def flush(node: Netns, address: str) -> None:
@@ -54,41 +95,41 @@ def flush(node: Netns, address: str) -> None:
         asyncio.run(Netlink().flush_conntrack(address))
 
 
-def test_all_connections_of_an_address_and_no_others_are_forgotten(tracked: Netns) -> None:
-    assert len(connections(tracked)) == 4
-    flush(tracked, BACKEND)
-    (left,) = connections(tracked)
-    assert BACKEND not in left
-    assert f"dst={CLIENT}" in left
-    flush(tracked, BACKEND)
-    flush(tracked, CLIENT)
-    assert connections(tracked) == []
+def test_all_connections_of_an_address_and_no_others_are_forgotten(tracked: Netns, places: Places) -> None:
+    assert len(connections(tracked, places)) == 4
+    flush(tracked, places.backend)
+    (left,) = connections(tracked, places)
+    assert f"src={places.backend} " not in left
+    assert f"dst={places.client} " in left
+    flush(tracked, places.backend)
+    assert len(connections(tracked, places)) == 1
+    flush(tracked, places.client)
+    assert connections(tracked, places) == []
 
 
-def test_kernels_without_the_filter_get_the_tool(tracked: Netns, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("places", [FOUR], ids=["ipv4"], indirect=True)
+def test_kernels_without_the_filter_are_read(tracked: Netns, places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(address: str) -> None:
         raise NetlinkError("Invalid argument", 22)
 
     monkeypatch.setattr(netlink_conntrack, "deletions", refuse)
-    flush(tracked, BACKEND)
-    assert len(connections(tracked)) == 1
-    flush(tracked, BACKEND)
+    flush(tracked, places.backend)
+    assert len(connections(tracked, places)) == 1
+    flush(tracked, places.backend)
 
 
-def test_the_tool_is_asked_for_ipv6_too(node: Netns, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(address: str) -> None:
-        raise NetlinkError("Invalid argument", 22)
+def test_an_entry_that_has_the_addresss_bytes_elsewhere_is_another(places: Places) -> None:
+    sought, other = packed(places.backend), packed(places.client)
+    kinds = (3, 4) if places.version == 6 else (1, 2)
 
-    monkeypatch.setattr(netlink_conntrack, "deletions", refuse)
-    with Netns() as client:
-        addressed_veth(node, client, ("to-client", "eth0"), ("10.99.0.254/24", f"{CLIENT}/24"))
-        for place, number in ((node, 1), (client, 2)):
-            place.ip("address", "add", f"fd00:99::{number}/64", "dev", "to-client" if number == 1 else "eth0", "nodad")
-        node.run("ip6tables", "-A", "INPUT", "-m", "conntrack", "--ctstate", "INVALID", "-j", "DROP")
-        client.run("ping", "-c", "1", "-W", "2", "fd00:99::1")
-        assert "fd00:99::2" in node.run("conntrack", "-L", "-f", "ipv6")
-        flush(node, "fd00:99::2")
-        assert "fd00:99::2" not in node.run("conntrack", "-L", "-f", "ipv6")
+    def entry(original: tuple[bytes, bytes], reply: tuple[bytes, bytes]) -> bytes:
+        ends = [nested(1, *zip(kinds, pair, strict=True)) for pair in (original, reply)]
+        return bytes(4) + attributes(nested(1, ends[0]), nested(2, ends[1]), (12, 7))
+
+    assert identity_of(entry((other, other), (other, sought)), sought) == b""
+    assert identity_of(entry((other, other), (other, other)), sought) == b""
+    for mine in (((sought, other), (other, other)), ((other, sought), (other, other)), ((other,) * 2, (sought, other))):
+        assert identity_of(entry(*mine), sought)
 
 
 def test_a_kernel_without_ipv6_is_known_by_its_parameters(tmp_path: Path) -> None:

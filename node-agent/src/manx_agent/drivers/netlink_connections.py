@@ -10,13 +10,16 @@ import socket
 import struct
 from collections.abc import Iterator, Sequence
 
-from manx_agent.drivers.netlink_conntrack import ABSENT, IPCTNL_MSG_CT_DELETE, NETLINK_NETFILTER
+from manx_agent.drivers.netlink_conntrack import (
+    ABSENT,
+    BATCH,
+    IPCTNL_MSG_CT_DELETE,
+    IPCTNL_MSG_CT_GET,
+    NETLINK_NETFILTER,
+)
 from manx_agent.drivers.netlink_reading import Reader
 from manx_agent.drivers.netlink_wire import Message, Wire
 
-IPCTNL_MSG_CT_GET = (1 << 8) | 1
-BATCH = 50
-"""Deletions in one datagram."""
 _HEADER = struct.Struct("=BBH")
 
 
