@@ -32,7 +32,7 @@ from policy_objects import raw_policy
 from policy_random import PODS
 
 POOLS = (PoolSettings(name="four", cidr="10.0.0.0/16"), PoolSettings(name="six", cidr="fd00::/64"))
-_KERNEL_NAMES = {
+KERNEL_NAMES = {
     "TCP": "tcp",
     "UDP": "udp",
     "SCTP": "sctp",
@@ -186,7 +186,7 @@ def kernel_packet(question: Question, into: str, out: str) -> KernelPacket:
         destination=pair.destination,
         into=into,
         out=out,
-        protocol=_KERNEL_NAMES.get(packet.protocol, packet.protocol.lower()),
+        protocol=KERNEL_NAMES.get(packet.protocol, packet.protocol.lower()),
         port=packet.port,
         source_port=packet.source_port,
         icmp_type=packet.icmp_type,
