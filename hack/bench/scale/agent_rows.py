@@ -45,12 +45,14 @@ class Plan:
     idle: float
     relabel: float
     rounds: int
-    growth: tuple[Size, ...]
+    cold: bool = False
+    """Whether to try a pod that needs many policies on a node that has none of them."""
+    growth: tuple[Size, ...] = ()
     """Other sizes at which changes are counted."""
 
 
-QUICK = Plan(load.QUICK, starts=1, idle=5, relabel=2, rounds=3, growth=())
-FULL = Plan(load.FULL, starts=5, idle=60, relabel=30, rounds=30, growth=(load.THOUSAND,))
+QUICK = Plan(load.QUICK, starts=1, idle=3, relabel=2, rounds=3)
+FULL = Plan(load.FULL, starts=5, idle=60, relabel=30, rounds=30, cold=True, growth=(load.THOUSAND,))
 
 
 def measure(given: Given) -> Iterator[Figure]:
@@ -66,7 +68,7 @@ async def _collected(plan: Plan) -> list[Figure]:
         async with world(size) as grown:
             node = await settled(grown)
             await node.ready_agent()
-            found += await cost_rows.rows(grown, node)
+            found += [*await cost_rows.rows(grown, node), await cost_rows.cold(grown, node)]
     return found
 
 
@@ -103,12 +105,13 @@ async def _agent_rows(plan: Plan, found: World, node: MeasuredNode) -> AsyncIter
     yield await _policy(plan, found, node)
     for figure in await cost_rows.rows(found, node):
         yield figure
+    if plan.cold:
+        yield await cost_rows.cold(found, node)
     work = changes.relabel(found.client, found.size, RELABELS, plan.relabel)
     yield await _busy("relabel", f"agent while {RELABELS} pods a second are relabelled", agent, work)
     yield Figure("agent.resident.after", "agent resident after that", "MB", (agent.usage().resident,))
     for process in (speaker, agent):
         process.end()
-    await found.quiet()
 
 
 # --- start ------------------------------------------------------------------------------------------------------------

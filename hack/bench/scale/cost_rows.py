@@ -3,8 +3,8 @@
 Owns: one change of each kind that the design's cost table has, on a cluster that is quiet otherwise, and what it led
 to. Must not: sum up; "flat, or the growth explained" is for who reads the sizes beside each other.
 
-A change is over when nothing was heard for a while; its time is that of the last thing heard. The node that is measured
-has its agent running, and hears its own share alone, by the same watches.
+A change is over when nothing was heard for a while; its time is that of the last thing heard, statuses left out. The
+node that is measured has its agent running; what that hears is counted by watches like its own.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from manx_kube.client import PatchType
 from manx_kube.resources import NAMESPACES, NETWORK_POLICIES, NODES, PODS, SERVICE_ACCOUNTS
 
 CALM = 1.5
-"""Seconds without a word after which a change is over: statuses are written a second after what they tell of."""
+"""Seconds without a word after which a change is over (statuses are written a second after what they tell of)."""
 POLICIES_OF_COLD = 100
 _NEW = "cost"
 
@@ -49,9 +49,9 @@ class Cost:
 
     async def figures(self) -> list[Figure]:
         found: list[Figure] = []
+        await self._written.quiet(CALM)
+        self._written.take(), self._mine.take()
         for key, (text, change) in self.rows.items():
-            await self._written.quiet(CALM)
-            self._written.take(), self._mine.take()
             began = time.perf_counter()
             await change()
             await self._written.quiet(CALM)
@@ -66,6 +66,7 @@ class Cost:
         yield Figure(f"{key}.time", f"{text}: over after ({pods})", "ms", (took * 1000,))
         yield Figure(f"{key}.writes", "  writes", "writes", (heard.count,), exact=True)
         yield Figure(f"{key}.written", "  written (name, labels, spec)", "bytes", (heard.sized,), exact=True)
+        yield Figure(f"{key}.statuses", "  statuses of policies", "writes", (heard.statuses,))
         yield Figure(f"{key}.heard", "  events heard by the node's agent", "events", (mine.count,), exact=True)
         yield Figure(f"{key}.octets", "  heard by it (name, labels, spec)", "bytes", (mine.sized,), exact=True)
 
@@ -113,22 +114,20 @@ class Cost:
         await changes.delete_policy(self._client, self._new_policy(9002))
 
     async def _join(self) -> None:
+        """As a kubelet makes it, addresses and all."""
         number = self._size.nodes
-        await self._client.create(NODES, load.node(number))
-        status = load.node_status(number)
-        await self._client.patch(NODES, dict[str, Any], f"node-{number}", status, subresource="status")
+        await self._client.create(NODES, {**load.node(number), **load.node_status(number)})
 
     async def _leave(self) -> None:
         await self._client.delete(NODES, f"node-{self._size.nodes}")
 
 
 async def rows(world: World, node: MeasuredNode) -> list[Figure]:
-    """All changes, then the cold node. The node's agent has to be running. Raises KubeError, RuntimeError."""
+    """All changes. The node's agent has to be running. Raises KubeError, RuntimeError."""
     async with AsyncExitStack() as stack:
         written = await stack.enter_async_context(Ear(world.client, everything()))
         mine = await stack.enter_async_context(Ear(world.client, share_of(HERE)))
-        found = await Cost(world, node, written, mine).figures()
-    return [*found, await cold(world, node)]
+        return await Cost(world, node, written, mine).figures()
 
 
 async def cold(world: World, node: MeasuredNode) -> Figure:

@@ -5,7 +5,8 @@ size the same in every run.
 
 A watch's line is what goes over the wire, TLS and HTTP left out. Its size varies a little from run to run (a
 resourceVersion's digits, an address's, managedFields' times). Counts that must be the same are therefore taken of name,
-labels and spec alone, addresses written with three digits to each byte.
+labels and spec (and a block's allocations) alone, addresses written with three digits to each byte. Events that change
+nothing but the rest of a status are counted by themselves: how many there are depends on which node reports when.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ import re
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Self
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Self
 
 import msgspec
 
@@ -39,18 +40,28 @@ _ADDRESS = re.compile(rb"\b\d{1,3}(\.\d{1,3}){3}\b")
 _HOUR = "3600"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Heard:
-    """What came since the last look. `events` by kind; `sized`: the part of `octets` that is the same in every run."""
+    """What came since the last look. `events` by kind; `sized`: bytes that are the same in every run; `octets`: all;
+    `last`: when the last of `events` came, by time.perf_counter."""
 
-    events: Counter[str]
-    octets: int
-    sized: int
-    last: float
+    events: Counter[str] = field(default_factory=Counter)
+    sized: int = 0
+    octets: int = 0
+    statuses: int = 0
+    last: float = 0.0
 
     @property
     def count(self) -> int:
         return self.events.total()
+
+
+class Line(NamedTuple):
+    """An event, and when it was heard."""
+
+    kind: str
+    event: watch.WatchLine
+    at: float
 
 
 def everything() -> list[Selected]:
@@ -75,16 +86,20 @@ class Ear:
 
     def __init__(self, client: KubeClient, selected: list[Selected]) -> None:
         self._client, self._selected = client, selected
-        self._lines: list[tuple[str, watch.WatchLine]] = []
-        self._octets = 0
+        self._lines: list[Line] = []
+        self._known: dict[tuple[str, str], bytes] = {}
+        """(kind, name) → what is counted of the object."""
         self.last = time.perf_counter()
-        """When something was heard."""
+        """When anything was heard."""
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
         for resource, selectors in self._selected:
-            version = await self._client.current_resource_version(resource)
-            self._tasks.append(asyncio.create_task(self._listen(resource, {**selectors, "resourceVersion": version})))
+            label, field_ = selectors.get("labelSelector"), selectors.get("fieldSelector")
+            listed = await self._client.list_all(resource, dict[str, Any], label_selector=label, field_selector=field_)
+            self._known |= {(resource.kind, obj["metadata"]["name"]): counted(obj) for obj in listed.items}
+            params = {**selectors, "resourceVersion": listed.resource_version}
+            self._tasks.append(asyncio.create_task(self._listen(resource, params)))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -97,8 +112,7 @@ class Ear:
         async with self._client.transport.stream(resource.path(), params=params, idle_timeout=3600) as pieces:
             async for lines in watch.events(pieces):
                 self.last = time.perf_counter()
-                self._lines += [(resource.kind, line) for line in lines]
-                self._octets += sum(len(line.object) for line in lines)
+                self._lines += [Line(resource.kind, line, self.last) for line in lines]
 
     async def quiet(self, seconds: float) -> float:
         """Until nothing was heard for so long; when the last was. Raises what a watch raised."""
@@ -113,13 +127,28 @@ class Ear:
     def take(self) -> Heard:
         """What was heard since `take` was last called."""
         lines, self._lines = self._lines, []
-        octets, self._octets = self._octets, 0
-        return Heard(Counter(kind for kind, _ in lines), octets, sum(sized(line) for _, line in lines), self.last)
+        heard = Heard()
+        for line in lines:
+            self._count(line, heard)
+        return heard
+
+    def _count(self, line: Line, heard: Heard) -> None:
+        obj: dict[str, Any] = msgspec.json.decode(line.event.object)
+        key, now = (line.kind, obj["metadata"]["name"]), counted(obj)
+        before = self._known.pop(key, None)
+        heard.octets += len(line.event.object)
+        if line.event.type != "DELETED":
+            self._known[key] = now
+            if before == now:
+                heard.statuses += 1
+                return
+        heard.events[line.kind] += 1
+        heard.sized += len(_ADDRESS.sub(b"000.000.000.000", now))
+        heard.last = line.at
 
 
-def sized(line: watch.WatchLine) -> int:
-    """Bytes of what an event says that is the same in every run."""
-    obj: dict[str, Any] = msgspec.json.decode(line.object)
+def counted(obj: Mapping[str, Any]) -> bytes:
+    """What an object says that agents act on."""
     meta, status = obj["metadata"], obj.get("status", {})
-    said = [line.type, meta["name"], meta.get("labels", {}), obj.get("spec", {}), status.get("allocations", [])]
-    return len(_ADDRESS.sub(b"000.000.000.000", msgspec.json.encode(said)))
+    said = [meta["name"], meta.get("labels", {}), obj.get("spec", {}), status.get("allocations", [])]
+    return msgspec.json.encode(said, order="sorted")
