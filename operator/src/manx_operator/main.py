@@ -25,7 +25,7 @@ from manx_kube.config import ApiConfig, adopt_endpoint
 from manx_kube.errors import ConfigError
 from manx_kube.events import EventRecorder
 from manx_kube.lease import LeaseElector, LeaseLost, Term
-from manx_operator import kopf_thread, logs
+from manx_operator import garbage, kopf_thread, logs
 from manx_operator.announce import Announcer
 from manx_operator.control import Control
 from manx_operator.deps import Deps
@@ -47,6 +47,7 @@ AFTER_FAILURE = 2.0
 def main() -> int:
     """The process's exit status."""
     faulthandler.register(signal.SIGUSR1)
+    garbage.tune()
     try:
         settings = from_env()
         logs.set_up(settings.log_level)
@@ -120,6 +121,7 @@ class Operator:
             await self._lead(client, inputs, recorder, term, limit)
 
         while True:
+            garbage.end()  # of the term before
             try:
                 await elector.run(lead)
             except* LeaseLost as error:
@@ -137,7 +139,7 @@ class Operator:
         announcer = Announcer(client, recorder, inputs, term)
         ready = self._synced_at + self._settings.forget_settle
         services = await wiring.service_networks(client)
-        with inputs.held():
+        with inputs.held(), garbage.building():
             # Of a large cluster this takes longer than a term: meanwhile the loop goes on renewing it.
             control = await asyncio.to_thread(
                 Control, client, inputs, term, self._settings, announcer, limit=limit, ready=ready, services=services

@@ -13,7 +13,8 @@ import hashlib
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 
 Network = IPv4Network | IPv6Network
 Address = IPv4Address | IPv6Address
@@ -65,6 +66,7 @@ def cidr_of(name: str) -> str:
     return f"{(':' if is_ipv6 else '.').join(parts)}/{length}"
 
 
+@lru_cache(maxsize=4096)
 def network(cidr: str) -> Network | None:
     """A CIDR with no bit set beyond its prefix; None for anything else."""
     try:
@@ -76,7 +78,7 @@ def network(cidr: str) -> Network | None:
 def address(text: str) -> Address | None:
     """An address; None for anything else."""
     try:
-        return ip_address(text)
+        return IPv6Address(text) if ":" in text else IPv4Address(text)
     except ValueError:
         return None
 

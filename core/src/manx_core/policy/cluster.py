@@ -71,11 +71,13 @@ def is_endpoint(pod: Pod) -> bool:
 
 def named_ports(pod: Pod) -> tuple[NamedPort, ...]:
     """The ports that a policy's named port may refer to, sorted: those of containers and of sidecars (KEP-753)."""
-    containers = [*pod.spec.containers, *filter(_is_sidecar, pod.spec.init_containers)]
+    containers = pod.spec.containers
+    if pod.spec.init_containers:
+        containers = (*containers, *filter(_is_sidecar, pod.spec.init_containers))
     ports = {
         NamedPort(port.name, port.protocol, port.container_port) for c in containers for port in c.ports if port.name
     }
-    return tuple(sorted(ports))
+    return tuple(sorted(ports)) if ports else ()
 
 
 def _is_sidecar(container: Container) -> bool:

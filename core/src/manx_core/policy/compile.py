@@ -34,6 +34,7 @@ from manx_core.policy.validate import PROTOCOLS, check_network_policy, parse_net
 from manx_core.selectors import EVERYTHING, InvalidSelector, Selector, parse_label_selector
 
 Protocol = Literal["", "TCP", "UDP", "SCTP"]
+_ALL, _ANY = Rule(), RuleEnd()
 
 
 def compile_network_policy(policy: NetworkPolicy) -> CompiledPolicy | InvalidPolicy:
@@ -144,13 +145,15 @@ class _Rules:
                 self._add(index, peer, match)
 
     def all(self) -> tuple[Rule, ...]:
-        return tuple(msgspec.structs.replace(rule, index=self._rules[rule][0]) for rule in self._needed())
+        return tuple(
+            msgspec.structs.replace(rule, index=index) if index else rule for rule, (index, _) in self._needed().items()
+        )
 
     def groups(self) -> dict[str, GroupDef]:
-        return {group.id: group for rule in self._needed() for group in self._rules[rule][1]}
+        return {group.id: group for _, groups in self._needed().values() for group in groups}
 
-    def _needed(self) -> tuple[Rule, ...]:
-        return (Rule(),) if Rule() in self._rules else tuple(self._rules)
+    def _needed(self) -> dict[Rule, tuple[int, tuple[GroupDef, ...]]]:
+        return {_ALL: self._rules[_ALL]} if _ALL in self._rules else self._rules
 
     def _add(self, index: int, peer: _Peer, match: _Ports) -> None:
         port_group = self._port_group(peer, match)
@@ -165,12 +168,12 @@ class _Rules:
         port_groups = (port_group.id,) if port_group else ()
         if self._direction == "Ingress":
             at_peer = RuleEnd(groups=groups, nets=peer.nets, not_nets=peer.not_nets)
-            at_subject = RuleEnd(ports=match.ports, port_groups=port_groups)
+            at_subject = RuleEnd(ports=match.ports, port_groups=port_groups) if match.ports or port_groups else _ANY
         else:
             at_peer = RuleEnd(
                 groups=groups, nets=peer.nets, not_nets=peer.not_nets, ports=match.ports, port_groups=port_groups
             )
-            at_subject = RuleEnd()
+            at_subject = _ANY
         return Rule(protocol=match.protocol, peer=at_peer, subject=at_subject)
 
     def _port_group(self, peer: _Peer, match: _Ports) -> GroupDef | None:
@@ -216,6 +219,7 @@ def _ports(ports: tuple[NetworkPolicyPort, ...]) -> Iterator[_Ports]:
     """ "If this field is empty or missing, this rule matches all ports"; of every protocol, then."""
     if not ports:
         yield _Ports()
+        return
     for protocol in PROTOCOLS:
         yield from _protocol_ports(cast(Protocol, protocol), [port for port in ports if port.protocol == protocol])
 

@@ -15,12 +15,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+import msgspec
+
 from manx_core.policy.cluster import NamedPort
-from manx_core.selectors import EVERYTHING, Labels, Selector, Selects, conjunction, equals, exists
+from manx_core.selectors import EVERYTHING, NOTHING, Labels, Selector, Selects, equals, exists
 
 NAMESPACE = ":namespace"
 """The name of the item's namespace; absent for items of none."""
@@ -36,6 +37,9 @@ SERVICE_ACCOUNT_LABEL = ":serviceaccount:"
 CALICO_NAME = "projectcalico.org/name"
 """The label that Calico gives namespaces and service accounts: their name."""
 _LONGEST_TEXT = 1000
+_DELETE = b"\x7f"
+"""The one character of ASCII that `json` escapes and msgspec does not."""
+_encode_ascii = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def pod_item(
@@ -65,13 +69,21 @@ def network_set_item(namespace: str, namespace_labels: Labels | None, labels: La
     return item
 
 
+_IN_KUBERNETES = equals(ORCHESTRATOR, KUBERNETES)
+_OF_KNOWN_NAMESPACE = exists(NAMESPACE_KNOWN)
+
+
 def kubernetes_pods(pods: Selector, namespace: str = "", namespaces: Selector | None = None) -> Selector:
     """Pods, never network sets: those of one namespace by name; or of the namespaces that a selector selects; or, where
     neither is given, wherever they are."""
-    where = [equals(NAMESPACE, namespace)] if namespace else []
+    where = [_IN_KUBERNETES]
+    if namespace:
+        where.append(equals(NAMESPACE, namespace))
     if namespaces is not None:
-        where += [exists(NAMESPACE_KNOWN), *namespaces.prefixed(NAMESPACE_LABEL).requirements]
-    return conjunction([equals(ORCHESTRATOR, KUBERNETES), *where, *pods.requirements])
+        if namespaces == NOTHING:
+            return NOTHING
+        where += [_OF_KNOWN_NAMESPACE, *namespaces.prefixed(NAMESPACE_LABEL).requirements]
+    return pods.narrowed(where)  # no selector of users' reads keys with a colon in front
 
 
 ALL_PODS = kubernetes_pods(EVERYTHING)
@@ -86,7 +98,7 @@ class ServiceRef(NamedTuple):
     """Whether only the endpoints' own ports count (AddressPorts), or all of each address (Addresses)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class GroupDef:
     """A group of addresses: those of the items that are selected; with `port`, what that named port is on each of them;
     with `service`, its endpoints instead."""
@@ -97,18 +109,21 @@ class GroupDef:
     protocol: str = ""
     """TCP, UDP or SCTP; only with `port`."""
     service: ServiceRef | None = None
+    _id: str = field(default="", init=False, repr=False, compare=False)
 
     @property
     def type(self) -> Literal["Addresses", "AddressPorts"]:
         with_ports = self.service.with_ports if self.service else bool(self.port)
         return "AddressPorts" if with_ports else "Addresses"
 
-    @cached_property
+    @property
     def id(self) -> str:
         """`ag-` and 20 hexadecimal digits; definitions whose selectors are equal in canonical form have the same."""
-        if self.service:
-            return "ag-" + hash20([self.type, "service", *self.service])
-        return "ag-" + hash20([self.type, "selector", self.selects.key, self.port, self.protocol])
+        if not self._id:
+            selector = ("selector", self.selects.key, self.port, self.protocol)
+            what = ("service", *self.service) if self.service else selector
+            object.__setattr__(self, "_id", "ag-" + hash20([self.type, *what]))
+        return self._id
 
     @property
     def selector(self) -> str:
@@ -132,8 +147,12 @@ class GroupDef:
 
 
 def hash20(value: object) -> str:
-    """20 hexadecimal digits (80 bits) of the SHA-256 of a value's JSON: enough that no two of a cluster's are alike."""
-    return hashlib.sha256(json.dumps(value, separators=(",", ":")).encode()).hexdigest()[:20]
+    """20 hexadecimal digits (80 bits) of the SHA-256 of a value's JSON, in ASCII: enough that no two of a cluster's are
+    alike."""
+    text = msgspec.json.encode(value)
+    if not text.isascii() or _DELETE in text:
+        text = _encode_ascii(value).encode()
+    return hashlib.sha256(text).hexdigest()[:20]
 
 
 def _prefixed(prefix: str, labels: Labels | None) -> Mapping[str, str]:

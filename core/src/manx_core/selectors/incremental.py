@@ -4,10 +4,13 @@ Owns: `IncrementalIndex`, which answers as `LinearIndex` does.
 Must not: know what items are, or which grammar a selector was written in.
 
 Why it is fast:
-1. Items with equal labels are one label set, selectors with equal keys one expression: each such pair is matched once.
-2. A new label set is tried only against expressions anchored at one of its labels, and those without an anchor.
-3. A new expression is tried only against the label sets that have its anchor. Of its possible anchors it takes the one
-   where label sets and expressions are fewest, so that both directions stay short.
+1. Selectors with equal keys are one expression, which is matched once. (That things with equal labels are one item is
+   for whoever has them.)
+2. A new item is tried only against expressions anchored at one of its labels, and those without an anchor.
+3. A new expression is tried only against the items that have its anchor. Of its possible anchors it takes the one where
+   items and expressions are fewest, so that both directions stay short.
+4. Who has a label is known of those labels alone by which some expression could be anchored; of others (a hash in each
+   Deployment's pods, say) nothing is kept.
 Orders of iteration are those of insertion: equal histories give equal results.
 """
 
@@ -15,94 +18,125 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import chain
-from typing import Generic, TypeVar
+from typing import Generic
 
 from manx_core.selectors.index import Change, ItemT, NameT
 from manx_core.selectors.selector import Labels, Pair, Selects
 
-HeldT = TypeVar("HeldT")
 
+class _Held(Generic[ItemT, NameT]):
+    """An item, and the expressions that match it. Dictionaries serve as ordered sets."""
 
-class _LabelSet(Generic[ItemT, NameT]):
-    """All items with the same labels, and the expressions that match them. Dictionaries serve as ordered sets."""
+    __slots__ = ("item", "labels", "matches")
 
-    __slots__ = ("items", "key", "labels", "matches")
-
-    def __init__(self, key: frozenset[tuple[str, str]]) -> None:
-        self.key = key
-        self.labels = dict(key)
-        self.items: dict[ItemT, None] = {}
+    def __init__(self, item: ItemT, labels: Labels) -> None:
+        self.item = item
+        self.labels = labels
         self.matches: dict[_Expression[ItemT, NameT], None] = {}
-
-    def pairs(self) -> Iterator[Pair]:
-        for key, value in self.labels.items():
-            yield (key, value)
-            yield (key, None)
 
 
 class _Expression(Generic[ItemT, NameT]):
-    """All selectors with the same key, and the label sets that they match."""
+    """All selectors with the same key, and the items that they match."""
 
-    __slots__ = ("anchor", "key", "matches", "names", "selector")
+    __slots__ = ("anchor", "key", "keys", "matches", "names", "selector")
 
-    def __init__(self, key: str, selector: Selects, anchor: tuple[Pair, ...] | None) -> None:
-        self.key = key
+    def __init__(self, selector: Selects, keys: tuple[str, ...], anchor: tuple[Pair, ...] | None) -> None:
+        self.key = selector.key
         self.selector = selector
+        self.keys = keys
+        """Of the labels by which it could be anchored."""
         self.anchor = anchor
         self.names: dict[NameT, None] = {}
-        self.matches: dict[_LabelSet[ItemT, NameT], None] = {}
+        self.matches: dict[_Held[ItemT, NameT], None] = {}
+
+
+class _Holders(Generic[ItemT, NameT]):
+    """Who has a label, by its value."""
+
+    __slots__ = ("by_value", "count", "wanted")
+
+    def __init__(self) -> None:
+        self.by_value: dict[str, dict[_Held[ItemT, NameT], None]] = {}
+        self.count = 0
+        self.wanted = 0
+        """How many expressions could be anchored by it."""
+
+    def add(self, held: _Held[ItemT, NameT], value: str) -> None:
+        holders = self.by_value.get(value)
+        if holders is None:
+            holders = self.by_value[value] = {}
+        holders[held] = None
+        self.count += 1
+
+    def remove(self, held: _Held[ItemT, NameT], value: str) -> None:
+        holders = self.by_value[value]
+        del holders[held]
+        if not holders:
+            del self.by_value[value]
+        self.count -= 1
+
+    def of(self, value: str | None) -> Iterable[_Held[ItemT, NameT]]:
+        """None: of any value."""
+        return chain.from_iterable(self.by_value.values()) if value is None else self.by_value.get(value, ())
+
+    def count_of(self, value: str | None) -> int:
+        return self.count if value is None else len(self.by_value.get(value, ()))
 
 
 class IncrementalIndex(Generic[ItemT, NameT]):
-    """Every method that alters the index returns the changes of membership, in no particular order."""
+    """Every method that alters the index returns the changes of membership, in no particular order. Labels that were
+    handed over must not be altered."""
 
     def __init__(self) -> None:
-        self._set_of: dict[ItemT, _LabelSet[ItemT, NameT]] = {}
-        self._sets: dict[frozenset[tuple[str, str]], _LabelSet[ItemT, NameT]] = {}
-        self._sets_with: dict[Pair, dict[_LabelSet[ItemT, NameT], None]] = {}
+        self._items: dict[ItemT, _Held[ItemT, NameT]] = {}
+        self._holders: dict[str, _Holders[ItemT, NameT]] = {}
         self._expression_of: dict[NameT, _Expression[ItemT, NameT]] = {}
         self._expressions: dict[str, _Expression[ItemT, NameT]] = {}
-        self._anchored: dict[Pair, dict[_Expression[ItemT, NameT], None]] = {}
+        self._anchored: dict[str, dict[str | None, dict[_Expression[ItemT, NameT], None]]] = {}
+        """By a label's key and value; None for any."""
         self._unanchored: dict[_Expression[ItemT, NameT], None] = {}
 
     # --- items
 
     def set_item(self, item: ItemT, labels: Labels) -> list[Change[NameT, ItemT]]:
         """The item exists, with these labels."""
-        old = self._set_of.get(item)
-        key = frozenset(labels.items())
-        if old is not None and old.key == key:
+        old = self._items.get(item)
+        if old is not None and old.labels == labels:
             return []
-        new = self._sets.get(key) or self._add_set(key)
-        new.items[item] = None
-        self._set_of[item] = new
+        new: _Held[ItemT, NameT] = _Held(item, labels)
+        self._match_item(new)
+        self._register(new)
         changes = _moved(item, old, new)
-        self._leave_set(item, old)
+        self._forget(old)
+        self._items[item] = new
         return changes
 
     def remove_item(self, item: ItemT) -> list[Change[NameT, ItemT]]:
         """The item exists no longer. No error where it did not."""
-        old = self._set_of.pop(item, None)
+        old = self._items.pop(item, None)
         changes = _moved(item, old, None)
-        self._leave_set(item, old)
+        self._forget(old)
         return changes
 
     def selectors_of(self, item: ItemT) -> frozenset[NameT]:
         """The names of the selectors that select the item."""
-        label_set = self._set_of.get(item)
-        if label_set is None:
-            return frozenset()
-        return frozenset(name for expression in label_set.matches for name in expression.names)
+        return frozenset(self.selecting(item))
+
+    def selecting(self, item: ItemT) -> Iterator[NameT]:
+        """As `selectors_of`, one after the other, each once. The index must not be altered meanwhile."""
+        held = self._items.get(item)
+        if held is not None:
+            for expression in held.matches:
+                yield from expression.names
 
     # --- selectors
 
     def set_selector(self, name: NameT, selector: Selects) -> list[Change[NameT, ItemT]]:
         """The selector of that name exists, and is this."""
         old = self._expression_of.get(name)
-        key = selector.key
-        if old is not None and old.key == key:
+        if old is not None and old.key == selector.key:
             return []
-        new = self._expressions.get(key) or self._add_expression(key, selector)
+        new = self._expressions.get(selector.key) or self._add_expression(selector)
         new.names[name] = None
         self._expression_of[name] = new
         changes = _replaced(name, old, new)
@@ -118,47 +152,60 @@ class IncrementalIndex(Generic[ItemT, NameT]):
 
     def items_of(self, name: NameT) -> frozenset[ItemT]:
         """The items that the selector of that name selects."""
+        return frozenset(self.selected(name))
+
+    def selected(self, name: NameT) -> Iterator[ItemT]:
+        """As `items_of`, one after the other, each once. The index must not be altered meanwhile."""
         expression = self._expression_of.get(name)
-        if expression is None:
-            return frozenset()
-        return frozenset(item for label_set in expression.matches for item in label_set.items)
+        if expression is not None:
+            for held in expression.matches:
+                yield held.item
 
-    # --- label sets and expressions come and go
+    # --- items come and go
 
-    def _add_set(self, key: frozenset[tuple[str, str]]) -> _LabelSet[ItemT, NameT]:
-        added: _LabelSet[ItemT, NameT] = _LabelSet(key)
-        self._sets[key] = added
-        anchored = [self._anchored.get(pair, ()) for pair in added.pairs()]
-        for expression in chain(self._unanchored, *anchored):
-            if expression.selector.matches(added.labels):
-                _match(added, expression)
-        for pair in added.pairs():
-            self._sets_with.setdefault(pair, {})[added] = None
-        return added
+    def _match_item(self, held: _Held[ItemT, NameT]) -> None:
+        for expression in self._unanchored:
+            _try(held, expression)
+        for key, value in held.labels.items():
+            by_value = self._anchored.get(key)
+            if by_value is not None:
+                for expression in by_value.get(value, ()):
+                    _try(held, expression)
+                for expression in by_value.get(None, ()):
+                    _try(held, expression)
 
-    def _leave_set(self, item: ItemT, label_set: _LabelSet[ItemT, NameT] | None) -> None:
-        if label_set is None:
+    def _register(self, held: _Held[ItemT, NameT]) -> None:
+        for key, value in held.labels.items():
+            holders = self._holders.get(key)
+            if holders is not None:
+                holders.add(held, value)
+
+    def _forget(self, held: _Held[ItemT, NameT] | None) -> None:
+        if held is None:
             return
-        del label_set.items[item]
-        if label_set.items:
-            return
-        del self._sets[label_set.key]
-        for pair in label_set.pairs():
-            _discard(self._sets_with, pair, label_set)
-        for expression in label_set.matches:
-            del expression.matches[label_set]
+        for key, value in held.labels.items():
+            holders = self._holders.get(key)
+            if holders is not None:
+                holders.remove(held, value)
+        for expression in held.matches:
+            del expression.matches[held]
 
-    def _add_expression(self, key: str, selector: Selects) -> _Expression[ItemT, NameT]:
-        anchor = min(selector.anchors(), key=self._crowd, default=None)
-        added: _Expression[ItemT, NameT] = _Expression(key, selector, anchor)
-        self._expressions[key] = added
+    # --- expressions come and go
+
+    def _add_expression(self, selector: Selects) -> _Expression[ItemT, NameT]:
+        anchors = selector.anchors()
+        keys = tuple({key: None for anchor in anchors for key, _ in anchor})
+        for key in keys:
+            self._want(key)
+        anchor = min(anchors, key=self._crowd) if len(anchors) > 1 else (anchors[0] if anchors else None)
+        added: _Expression[ItemT, NameT] = _Expression(selector, keys, anchor)
+        self._expressions[selector.key] = added
         if anchor is None:
             self._unanchored[added] = None
-        for pair in anchor or ():
-            self._anchored.setdefault(pair, {})[added] = None
-        for label_set in self._candidates(anchor):
-            if selector.matches(label_set.labels):
-                _match(label_set, added)
+        for key, value in anchor or ():
+            self._anchored.setdefault(key, {}).setdefault(value, {})[added] = None
+        for held in self._candidates(anchor):
+            _try(held, added)
         return added
 
     def _leave_expression(self, name: NameT, expression: _Expression[ItemT, NameT] | None) -> None:
@@ -170,29 +217,58 @@ class IncrementalIndex(Generic[ItemT, NameT]):
         del self._expressions[expression.key]
         self._unanchored.pop(expression, None)
         for pair in expression.anchor or ():
-            _discard(self._anchored, pair, expression)
-        for label_set in expression.matches:
-            del label_set.matches[expression]
+            self._unanchor(expression, *pair)
+        for key in expression.keys:
+            self._unwant(key)
+        for held in expression.matches:
+            del held.matches[expression]
+
+    def _unanchor(self, expression: _Expression[ItemT, NameT], key: str, value: str | None) -> None:
+        by_value = self._anchored[key]
+        del by_value[value][expression]
+        if not by_value[value]:
+            del by_value[value]
+        if not by_value:
+            del self._anchored[key]
+
+    def _want(self, key: str) -> None:
+        """One expression more could be anchored by that label. Of the first, every item is looked at."""
+        holders = self._holders.get(key)
+        if holders is None:
+            holders = self._holders[key] = _Holders()
+            for held in self._items.values():
+                if key in held.labels:
+                    holders.add(held, held.labels[key])
+        holders.wanted += 1
+
+    def _unwant(self, key: str) -> None:
+        holders = self._holders[key]
+        holders.wanted -= 1
+        if not holders.wanted:
+            del self._holders[key]
 
     def _crowd(self, anchor: tuple[Pair, ...]) -> int:
         """How much there is at an anchor, of what both directions would have to try."""
-        return sum(len(self._sets_with.get(pair, ())) + len(self._anchored.get(pair, ())) for pair in anchor)
+        crowd = 0
+        for key, value in anchor:
+            by_value = self._anchored.get(key)
+            crowd += self._holders[key].count_of(value) + (len(by_value.get(value, ())) if by_value else 0)
+        return crowd
 
-    def _candidates(self, anchor: tuple[Pair, ...] | None) -> Iterable[_LabelSet[ItemT, NameT]]:
+    def _candidates(self, anchor: tuple[Pair, ...] | None) -> Iterable[_Held[ItemT, NameT]]:
         if anchor is None:
-            return self._sets.values()
-        return chain.from_iterable(self._sets_with.get(pair, ()) for pair in anchor)
+            return self._items.values()
+        return chain.from_iterable(self._holders[key].of(value) for key, value in anchor)
 
 
-def _match(label_set: _LabelSet[ItemT, NameT], expression: _Expression[ItemT, NameT]) -> None:
-    label_set.matches[expression] = None
-    expression.matches[label_set] = None
+def _try(held: _Held[ItemT, NameT], expression: _Expression[ItemT, NameT]) -> None:
+    if expression.selector.matches(held.labels):
+        held.matches[expression] = None
+        expression.matches[held] = None
 
 
-def _moved(
-    item: ItemT, old: _LabelSet[ItemT, NameT] | None, new: _LabelSet[ItemT, NameT] | None
-) -> list[Change[NameT, ItemT]]:
-    """An item's changes from one label set to another; None where it has none."""
+def _moved(item: ItemT, old: _Held[ItemT, NameT] | None, new: _Held[ItemT, NameT] | None) -> list[Change[NameT, ItemT]]:
+    """An item's changes from the old labels to the new; None where it has none."""
     before, after = old.matches if old else {}, new.matches if new else {}
     left = [Change(name, item, False) for e in before if e not in after for name in e.names]
     return left + [Change(name, item, True) for e in after if e not in before for name in e.names]
@@ -203,12 +279,5 @@ def _replaced(
 ) -> list[Change[NameT, ItemT]]:
     """A selector's changes from one expression to another; None where it has none."""
     before, after = old.matches if old else {}, new.matches if new else {}
-    left = [Change(name, item, False) for s in before if s not in after for item in s.items]
-    return left + [Change(name, item, True) for s in after if s not in before for item in s.items]
-
-
-def _discard(table: dict[Pair, dict[HeldT, None]], pair: Pair, held: HeldT) -> None:
-    holders = table[pair]
-    del holders[held]
-    if not holders:
-        del table[pair]
+    left = [Change(name, held.item, False) for held in before if held not in after]
+    return left + [Change(name, held.item, True) for held in after if held not in before]

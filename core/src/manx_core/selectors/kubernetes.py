@@ -10,10 +10,11 @@ too lets old objects keep them). Keys must be legal, because what is not one may
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NamedTuple, cast
 
 from manx_core.api.core_v1 import LabelSelector, LabelSelectorRequirement
-from manx_core.selectors.selector import Operator, Requirement, Selector, conjunction, equals
+from manx_core.selectors.selector import EVERYTHING, Operator, Requirement, Selector, conjunction, equals
 
 OPERATORS = ("In", "NotIn", "Exists", "DoesNotExist")
 _WITH_VALUES = ("In", "NotIn")
@@ -43,22 +44,29 @@ def parse_label_selector(selector: LabelSelector) -> Selector:
     Raises InvalidSelector where an operator is unknown, a key is no label key, In or NotIn has no values, or Exists or
     DoesNotExist has some.
     """
-    problems = check_label_selector(selector)
+    problems, parsed = _read(tuple(selector.match_labels.items()), selector.match_expressions)
     if problems:
         raise InvalidSelector(problems)
-    pairs = [equals(key, value) for key, value in selector.match_labels.items()]
-    expressions = [Requirement(e.key, cast(Operator, e.operator), e.values) for e in selector.match_expressions]
-    return conjunction(pairs + expressions)
+    return parsed
 
 
 def check_label_selector(selector: LabelSelector) -> tuple[SelectorProblem, ...]:
     """All problems of a selector; empty where it is valid."""
-    problems = [
-        SelectorProblem(f"matchLabels[{key}]", "must be a label's key") for key in selector.match_labels if _no_key(key)
-    ]
-    for number, expression in enumerate(selector.match_expressions):
+    return _read(tuple(selector.match_labels.items()), selector.match_expressions)[0]
+
+
+@lru_cache(maxsize=8192)
+def _read(
+    labels: tuple[tuple[str, str], ...], expressions: tuple[LabelSelectorRequirement, ...]
+) -> tuple[tuple[SelectorProblem, ...], Selector]:
+    """All problems of a selector, and, where there are none, what it means. Many policies select by the same labels."""
+    problems = [SelectorProblem(f"matchLabels[{key}]", "must be a label's key") for key, _ in labels if _no_key(key)]
+    for number, expression in enumerate(expressions):
         problems += _check_expression(f"matchExpressions[{number}]", expression)
-    return tuple(problems)
+    if problems:
+        return tuple(problems), EVERYTHING
+    pairs = [equals(key, value) for key, value in labels]
+    return (), conjunction([*pairs, *(Requirement(e.key, cast(Operator, e.operator), e.values) for e in expressions)])
 
 
 def _check_expression(field: str, expression: LabelSelectorRequirement) -> list[SelectorProblem]:

@@ -31,7 +31,7 @@ _OPPOSITE: dict[Operator, Operator] = {
     "Contains": "NotContains", "StartsWith": "NotStartsWith", "EndsWith": "NotEndsWith",
 }  # fmt: skip
 _OPPOSITE |= {negative: positive for positive, negative in _OPPOSITE.items()}
-_HOLD_FOR_NONE = frozenset({"NotIn", "DoesNotExist", "NotContains", "NotStartsWith", "NotEndsWith"})
+HOLD_FOR_NONE = frozenset({"NotIn", "DoesNotExist", "NotContains", "NotStartsWith", "NotEndsWith"})
 _PLAIN = re.compile(r"[A-Za-z0-9_./:-]+")
 
 
@@ -62,7 +62,7 @@ class Requirement(NamedTuple):
     @property
     def holds_for_none(self) -> bool:
         """Whether it matches where the label is absent."""
-        return self.operator in _HOLD_FOR_NONE
+        return self.operator in HOLD_FOR_NONE
 
     @property
     def is_text(self) -> bool:

@@ -10,12 +10,11 @@ whole selector NOTHING.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Protocol
 
-from manx_core.selectors.narrow import Labels, Operator, Requirement, narrow
+from manx_core.selectors.narrow import HOLD_FOR_NONE, Labels, Operator, Requirement, narrow
 
 __all__ = [
     "EVERYTHING", "NOTHING", "Labels", "Operator", "Pair", "Requirement", "Selector", "Selects", "conjunction",
@@ -46,43 +45,71 @@ class Selects(Protocol):
         ...
 
 
-@dataclass(frozen=True)
 class Selector:
-    """A conjunction in canonical form. Made by `conjunction`; the constructor takes requirements as they are."""
+    """A conjunction in canonical form. Made by `conjunction`; the constructor takes requirements as they are. Never
+    altered; equal where the requirements are."""
 
-    requirements: tuple[Requirement, ...] = ()
+    __slots__ = ("_by_key", "_key", "_reads", "requirements")
 
-    @cached_property
+    def __init__(self, requirements: tuple[Requirement, ...] = ()) -> None:
+        self.requirements = requirements
+        self._key: str | None = None
+        self._reads: frozenset[str] | None = None
+        self._by_key: dict[str, tuple[Requirement, ...]] | None = None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Selector) and self.requirements == other.requirements
+
+    def __hash__(self) -> int:
+        return hash(self.requirements)
+
+    def __repr__(self) -> str:
+        return f"Selector<{self.key}>"
+
+    @property
     def key(self) -> str:
         """The canonical text, as kubectl would take it where every key and value is legal; "all()" and "none()"."""
-        if self == NOTHING:
-            return "none()"
-        return ",".join(map(str, self.requirements)) or "all()"
+        if self._key is None:
+            self._key = "none()" if self == NOTHING else ",".join(map(_text, self.requirements)) or "all()"
+        return self._key
 
-    @cached_property
+    @property
     def reads(self) -> frozenset[str]:
-        return frozenset(requirement.key for requirement in self.requirements)
+        if self._reads is None:
+            self._reads = frozenset([requirement[0] for requirement in self.requirements])
+        return self._reads
 
-    @cached_property
+    @property
     def by_key(self) -> dict[str, tuple[Requirement, ...]]:
         """The requirements on each key, in their order."""
-        found: dict[str, tuple[Requirement, ...]] = {}
-        for requirement in self.requirements:
-            found[requirement.key] = (*found.get(requirement.key, ()), requirement)
-        return found
+        if self._by_key is None:
+            self._by_key = {}
+            for requirement in self.requirements:
+                self._by_key[requirement.key] = (*self._by_key.get(requirement.key, ()), requirement)
+        return self._by_key
 
     def matches(self, labels: Labels) -> bool:
-        for requirement in self.requirements:  # noqa: SIM110 (a generator costs more than the requirements)
-            if not requirement.matches(labels):
+        for requirement in self.requirements:  # (a generator costs more than the requirements)
+            key, operator, values = requirement
+            if operator == "In":
+                if labels.get(key) not in values:
+                    return False
+            elif not requirement.matches(labels):
                 return False
         return True
 
     def anchors(self) -> tuple[tuple[Pair, ...], ...]:
-        return tuple(_anchor(requirement) for requirement in self.requirements if _needs_label(requirement))
+        return tuple([_anchor(one) for one in self.requirements if one[1] not in HOLD_FOR_NONE])
 
     def prefixed(self, prefix: str) -> Selector:
         """The same requirements on the labels whose keys have that prefix."""
         return Selector(tuple(r._replace(key=prefix + r.key) for r in self.requirements))
+
+    def narrowed(self, others: Sequence[Requirement]) -> Selector:
+        """What matches this and the others, which are canonical, and on keys that this does not read."""
+        if self == NOTHING:
+            return self
+        return Selector(tuple(sorted([*self.requirements, *others], key=_key)))
 
 
 EVERYTHING = Selector()
@@ -108,10 +135,16 @@ def exists(key: str) -> Requirement:
     return Requirement(key, "Exists")
 
 
-def _needs_label(requirement: Requirement) -> bool:
-    return not requirement.holds_for_none
+@lru_cache(maxsize=8192)
+def _text(requirement: Requirement) -> str:
+    return str(requirement)
 
 
+def _key(requirement: Requirement) -> str:
+    return requirement.key
+
+
+@lru_cache(maxsize=8192)
 def _anchor(requirement: Requirement) -> tuple[Pair, ...]:
     if requirement.operator == "In":
         return tuple((requirement.key, value) for value in requirement.values)

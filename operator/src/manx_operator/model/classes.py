@@ -14,32 +14,31 @@ its pods have no class, and are closed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from manx_core.api.v1alpha1 import OPEN_CLASS, PolicyClassSpec
-from manx_core.policy import CompiledPolicy
 from manx_core.policy.scope import SERVICE_ACCOUNT, hash20
-from manx_core.selectors import Change, IncrementalIndex
-from manx_operator.model.programs import ProgramTable
+from manx_core.selectors import Change, IncrementalIndex, Selects
+from manx_operator.model.groups import GroupTable
+from manx_operator.model.programs import Audience, Program
 from manx_operator.model.surroundings import Surroundings
 from manx_operator.model.tiers import TierTable
 from manx_operator.model.types import DesiredObject, Key, ObjectKey, Span
 
 Alike = tuple[str, tuple[tuple[str, str], ...]]
 """A namespace, and sorted pairs of labels; the service account is a label of the key SERVICE_ACCOUNT."""
-Order = tuple[str, tuple[object, ...]]
-"""A policy's tier, and its place in it."""
 
 
 class PodClass:
     """A set of pods alike; made and ended by the table."""
 
-    __slots__ = ("alike", "name", "programs", "span")
+    __slots__ = ("alike", "audiences", "name", "span")
 
     def __init__(self, alike: Alike) -> None:
         self.alike = alike
         self.name = "pc-" + hash20(alike)
-        self.programs: dict[str, None] = {}
+        self.audiences: dict[Audience, None] = {}
+        """Those that it belongs to; never one without programs."""
         self.span = Span()
 
     @property
@@ -51,62 +50,78 @@ class PodClass:
         """Empty where no policy asks for it."""
         return next((value for key, value in self.alike[1] if key == SERVICE_ACCOUNT), "")
 
+    @property
+    def programs(self) -> Iterator[Program]:
+        return (program for audience in self.audiences for program in audience.programs.values())
+
 
 class ClassTable:
-    """All classes that have pods, and the pods' selectors of all policies."""
+    """All classes that have pods, and the audiences of all policies."""
 
-    def __init__(self, programs: ProgramTable, tiers: TierTable, around: Surroundings) -> None:
-        self._programs = programs
+    def __init__(self, groups: GroupTable, tiers: TierTable, around: Surroundings) -> None:
+        self._groups = groups
         self._tiers = tiers
         self._around = around
         self._by_alike: dict[Alike, PodClass] = {}
         self._by_name: dict[str, PodClass] = {}
         self._by_namespace: dict[str, dict[PodClass, None]] = {}
-        self._orders: dict[str, Order] = {}
-        self._in_tier: dict[str, dict[str, None]] = {}
+        self._audiences: dict[str, Audience] = {}
+        """By the selector's key."""
+        self._in_tier: dict[str, dict[str, Audience]] = {}
+        """By the names of the tier and the program."""
         self._asking: set[str] = set()
         """The policies that ask for namespaces by labels."""
-        self._index: IncrementalIndex[str, str] = IncrementalIndex()
-        self._dirty: set[str] = set()
+        self._index: IncrementalIndex[PodClass, Audience] = IncrementalIndex()
+        self._dirty: set[PodClass] = set()
+        self._moved: set[Audience] = set()
+        """Those whose span may have changed."""
         self._dirty_nodes: set[str] = set()
 
     # --- pods come and go
 
-    def join(self, alike: Alike, node: str) -> PodClass:
-        """One pod more that is such, on that node."""
-        pod_class = self._by_alike.get(alike) or self._add(alike)
+    def of(self, alike: Alike) -> PodClass:
+        """The class of pods that are such. It exists as long as it has some: `join` follows."""
+        return self._by_alike.get(alike) or self._add(alike)
+
+    def join(self, pod_class: PodClass, node: str) -> None:
+        """One pod more of that class on that node."""
         if pod_class.span.add(node):
-            self._dirty.add(pod_class.name)
-            for program in pod_class.programs:
-                self._programs.need(program, node)
-        return pod_class
+            self._dirty.add(pod_class)
+            for audience in pod_class.audiences:
+                self._need(audience, node)
 
     def leave(self, pod_class: PodClass, node: str) -> None:
         """One pod less of that class on that node."""
         if pod_class.span.drop(node):
-            self._dirty.add(pod_class.name)
-            for program in pod_class.programs:
-                self._programs.unneed(program, node)
-        if not pod_class.span:
-            self._remove(pod_class)
+            self._dirty.add(pod_class)
+            for audience in pod_class.audiences:
+                self._unneed(audience, node)
+            if not pod_class.span:
+                self._remove(pod_class)
 
     # --- policies and tiers
 
-    def set_policy(self, policy: CompiledPolicy) -> None:
-        """The policy, whose program exists, applies to the pods that it says."""
-        self._ask(policy.name, policy.asks_for_namespaces)
-        self._place(policy.name, (policy.tier, policy.sort_key))
-        self._move(self._index.set_selector(policy.name, policy.applies_to))
+    def set_policy(self, program: Program, old: Program | None) -> None:
+        """The program, which was `old`, applies to the pods that its policy says."""
+        self._ask(program.compiled.name, program.compiled.asks_for_namespaces)
+        before = old.audience if old is not None else None
+        audience = self._audience(program.compiled.applies_to)
+        audience.put(program, self._groups)
+        if before is not audience:
+            self._joined(audience, before)
+        if old is not None and before is not None and before is not audience:
+            self._drop(old, before, audience)
+        self._place(program, old)
 
-    def remove_policy(self, program: str) -> None:
-        self._ask(program, False)
-        self._place(program, None)
-        self._move(self._index.remove_selector(program))
+    def remove_policy(self, program: Program) -> None:
+        self._ask(program.compiled.name, False)
+        self._drop(program, program.audience, None)
+        self._displace(program)
 
     def tier_changed(self, name: str) -> None:
         """Its order or default action."""
-        for program in self._in_tier.get(name, ()):
-            self._dirty.update(self._index.items_of(program))
+        for audience in {*self._in_tier.get(name, {}).values()}:
+            self._dirty.update(self._index.selected(audience))
 
     # --- what classes have of their surroundings
 
@@ -129,26 +144,28 @@ class ClassTable:
         """What an endpoint names as its class; empty while that cannot be told."""
         if self._asking and not self._around.knows(pod_class.namespace):
             return ""
-        return pod_class.name if pod_class.programs else OPEN_CLASS
+        return pod_class.name if pod_class.audiences else OPEN_CLASS
 
     def drain(self) -> tuple[set[Key], set[str]]:
-        """The classes that may have changed since the last drain, and the nodes where what endpoints name as their
-        class may have."""
-        changed: set[Key] = {("PolicyClass", name) for name in self._dirty}
+        """The classes, and the programs of which the span, that may have changed since the last drain; and the nodes
+        where what endpoints name as their class may have."""
+        changed: set[Key] = {("PolicyClass", pod_class.name) for pod_class in self._dirty}
+        changed.update(("PolicyProgram", name) for audience in self._moved for name in audience.programs)
         nodes, self._dirty_nodes = self._dirty_nodes, set()
         self._dirty.clear()
+        self._moved.clear()
         return changed, nodes
 
     def desired(self, name: str) -> DesiredObject | None:
         """None where no pod is of that class, or no policy applies to it."""
         pod_class = self._by_name.get(name)
-        if pod_class is None or not pod_class.programs:
+        if pod_class is None or not pod_class.audiences:
             return None
-        tiers = self._tiers.arrange(self._programs[program] for program in pod_class.programs)
-        return DesiredObject("PolicyClass", name, PolicyClassSpec(epoch=0, tiers=tiers), frozenset(pod_class.span))
+        tiers = self._tiers.arrange(program.compiled for program in pod_class.programs)
+        return DesiredObject("PolicyClass", name, PolicyClassSpec(epoch=0, tiers=tiers), pod_class.span.nodes)
 
     def keys(self) -> set[Key]:
-        return {("PolicyClass", pod_class.name) for pod_class in self._by_name.values() if pod_class.programs}
+        return {("PolicyClass", pod_class.name) for pod_class in self._by_name.values() if pod_class.audiences}
 
     # --- classes come, change and go
 
@@ -160,7 +177,7 @@ class ClassTable:
         return pod_class
 
     def _remove(self, pod_class: PodClass) -> None:
-        self._index.remove_item(pod_class.name)
+        self._index.remove_item(pod_class)
         del self._by_alike[pod_class.alike], self._by_name[pod_class.name]
         of_namespace = self._by_namespace[pod_class.namespace]
         del of_namespace[pod_class]
@@ -170,7 +187,7 @@ class ClassTable:
     def _relabel(self, pod_class: PodClass) -> None:
         own = {key: value for key, value in pod_class.alike[1] if key != SERVICE_ACCOUNT}
         item = self._around.pod(pod_class.namespace, own, pod_class.service_account)
-        self._move(self._index.set_item(pod_class.name, item))
+        self._move(self._index.set_item(pod_class, item))
 
     def _ask(self, program: str, asks: bool) -> None:
         before = bool(self._asking)
@@ -180,37 +197,73 @@ class ClassTable:
                 if not self._around.knows(pod_class.namespace):
                     self._dirty_nodes.update(pod_class.span)
 
-    def _place(self, program: str, order: Order | None) -> None:
-        old = self._orders.get(program)
-        if old == order:
-            return
-        if old is not None:
-            del self._orders[program], self._in_tier[old[0]][program]
-            if not self._in_tier[old[0]]:
-                del self._in_tier[old[0]]
-        if order is not None:
-            self._orders[program] = order
-            self._in_tier.setdefault(order[0], {})[program] = None
-            self._dirty.update(self._index.items_of(program))
+    # --- audiences come, change and go
 
-    def _move(self, changes: Iterable[Change[str, str]]) -> None:
-        for program, name, joined in changes:
-            pod_class = self._by_name[name]
-            was_open = not pod_class.programs
+    def _audience(self, applies_to: Selects) -> Audience:
+        found = self._audiences.get(applies_to.key)
+        if found is None:
+            found = self._audiences[applies_to.key] = Audience()
+            self._move(self._index.set_selector(found, applies_to))
+        return found
+
+    def _joined(self, audience: Audience, before: Audience | None) -> None:
+        """A policy came to that audience; those who had it from another have it still."""
+        had = frozenset[PodClass]() if before is None else self._index.items_of(before)
+        self._dirty.update(pod_class for pod_class in self._index.selected(audience) if pod_class not in had)
+
+    def _drop(self, program: Program, audience: Audience, now: Audience | None) -> None:
+        """A policy left that audience, for another or for good."""
+        audience.remove(program, self._groups)
+        have = frozenset[PodClass]() if now is None else self._index.items_of(now)
+        self._dirty.update(pod_class for pod_class in self._index.selected(audience) if pod_class not in have)
+        if not audience.programs:
+            self._move(self._index.remove_selector(audience))
+            self._moved.discard(audience)
+            del self._audiences[program.compiled.applies_to.key]
+
+    def _place(self, program: Program, old: Program | None) -> None:
+        if old is not None and _order(old) != _order(program):
+            self._dirty.update(self._index.selected(program.audience))
+        if old is not None and old.compiled.tier != program.compiled.tier:
+            self._displace(old)
+        self._in_tier.setdefault(program.compiled.tier, {})[program.compiled.name] = program.audience
+
+    def _displace(self, program: Program) -> None:
+        in_tier = self._in_tier[program.compiled.tier]
+        del in_tier[program.compiled.name]
+        if not in_tier:
+            del self._in_tier[program.compiled.tier]
+
+    def _move(self, changes: Iterable[Change[Audience, PodClass]]) -> None:
+        for audience, pod_class, joined in changes:
+            was_open = not pod_class.audiences
             if joined:
-                self._apply(pod_class, program)
+                self._apply(pod_class, audience)
             else:
-                self._unapply(pod_class, program)
-            self._dirty.add(name)
-            if was_open != (not pod_class.programs):
+                self._unapply(pod_class, audience)
+            self._dirty.add(pod_class)
+            if was_open != (not pod_class.audiences):
                 self._dirty_nodes.update(pod_class.span)
 
-    def _apply(self, pod_class: PodClass, program: str) -> None:
-        pod_class.programs[program] = None
+    def _apply(self, pod_class: PodClass, audience: Audience) -> None:
+        pod_class.audiences[audience] = None
         for node in pod_class.span:
-            self._programs.need(program, node)
+            self._need(audience, node)
 
-    def _unapply(self, pod_class: PodClass, program: str) -> None:
-        del pod_class.programs[program]
+    def _unapply(self, pod_class: PodClass, audience: Audience) -> None:
+        del pod_class.audiences[audience]
         for node in pod_class.span:
-            self._programs.unneed(program, node)
+            self._unneed(audience, node)
+
+    def _need(self, audience: Audience, node: str) -> None:
+        if audience.need(node, self._groups):
+            self._moved.add(audience)
+
+    def _unneed(self, audience: Audience, node: str) -> None:
+        if audience.unneed(node, self._groups):
+            self._moved.add(audience)
+
+
+def _order(program: Program) -> tuple[object, ...]:
+    """A policy's tier, and its place in it."""
+    return program.compiled.tier, program.compiled.sort_key

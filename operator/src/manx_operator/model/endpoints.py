@@ -1,51 +1,83 @@
-"""Endpoints: the pods that policy applies to, each in its class, by node, by namespace and by service account.
+"""Endpoints: the pods that policy applies to, by what makes them alike, and by node.
 
 Owns: which pods exist, what counts of them, and each node's list. Must not: know policies; it is told what they read of
 the pods of one namespace, or of all.
+
+Pods of one namespace that have the same labels and the same service account have one shape: whatever selects, selects
+all of them or none. So labels are matched, and classes found, once for each shape, and a Deployment's pods cost one.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from functools import lru_cache
 
 from manx_core.api.core_v1 import Pod
 from manx_core.api.v1alpha1 import Endpoint
-from manx_core.policy import NamedPort, PodKey, is_endpoint, named_ports
+from manx_core.policy import NamedPort, PodKey, named_ports
 from manx_core.policy.scope import SERVICE_ACCOUNT
 from manx_operator.model.classes import Alike, ClassTable, PodClass
+from manx_operator.model.groups import Facts
 from manx_operator.model.types import ObjectKey
 
-K = TypeVar("K")
+ShapeKey = tuple[str, frozenset[tuple[str, str]], str]
+"""Namespace, labels, service account."""
 
 
-@dataclass(frozen=True, slots=True)
+class Shape:
+    """Pods alike. An item of `GroupTable`."""
+
+    __slots__ = ("key", "labels", "pod_class", "pods")
+
+    def __init__(self, key: ShapeKey, labels: Mapping[str, str]) -> None:
+        self.key = key
+        self.labels = labels
+        self.pods: dict[PodKey, PodFacts] = {}
+        self.pod_class: PodClass
+
+    @property
+    def namespace(self) -> str:
+        return self.key[0]
+
+    @property
+    def service_account(self) -> str:
+        return self.key[2]
+
+    def holders(self) -> Iterator[Facts]:
+        return (pod.held for pod in self.pods.values())
+
+    def same_ports(self, ports: tuple[NamedPort, ...]) -> tuple[NamedPort, ...]:
+        """These ports, as the one value that the pods have already, if they have."""
+        for pod in self.pods.values():
+            return pod.ports if pod.ports == ports else ports
+        return ports
+
+
 class PodFacts:
     """All of a pod that the model depends on."""
 
-    uid: str
-    node: str
-    labels: dict[str, str]
-    ports: tuple[NamedPort, ...]
-    service_account: str = ""
+    __slots__ = ("addresses", "node", "ports", "shape", "uid")
 
+    def __init__(self, uid: str, node: str, shape: Shape, ports: tuple[NamedPort, ...]) -> None:
+        self.uid = uid
+        self.node = node
+        self.shape = shape
+        self.ports = ports
+        self.addresses: tuple[str, ...] = ()
 
-def facts_of(pod: Pod | None) -> PodFacts | None:
-    """None where there is no pod, or it is no endpoint."""
-    if pod is None or not is_endpoint(pod):
-        return None
-    spec, meta = pod.spec, pod.metadata
-    return PodFacts(meta.uid, spec.node_name, meta.labels, named_ports(pod), spec.service_account_name)
+    @property
+    def held(self) -> Facts:
+        """What it adds to groups."""
+        return self.addresses, self.ports
 
 
 @dataclass(slots=True)
 class _Namespace:
-    """A namespace's pods, and what policies of that namespace read of them, each with the number of policies."""
+    """A namespace's shapes, and what policies of that namespace read of them, each with the number of policies."""
 
-    pods: dict[PodKey, None] = field(default_factory=dict)
-    read: Counter[str] = field(default_factory=Counter)
+    shapes: dict[Shape, None] = field(default_factory=dict)
+    read: dict[str, int] = field(default_factory=dict)
 
 
 class EndpointTable:
@@ -53,72 +85,111 @@ class EndpointTable:
 
     def __init__(self, classes: ClassTable) -> None:
         self._classes = classes
-        self._facts: dict[PodKey, PodFacts] = {}
-        self._class_of: dict[PodKey, PodClass] = {}
-        self._by_node: dict[str, dict[PodKey, None]] = {}
-        self._by_account: dict[ObjectKey, dict[PodKey, None]] = {}
+        self._pods: dict[PodKey, PodFacts] = {}
+        self._shapes: dict[ShapeKey, Shape] = {}
+        self._by_node: dict[str, dict[PodKey, PodFacts]] = {}
+        self._namespaces: dict[str, _Namespace] = {}
+        self._read: dict[str, int] = {}
+        """What policies without a namespace read."""
         self._awaited: set[ObjectKey] = set()
         """Service accounts of which nobody can tell yet what they are."""
-        self._namespaces: dict[str, _Namespace] = {}
-        self._read: Counter[str] = Counter()
-        """What policies without a namespace read."""
         self._dirty: set[str] = set()
 
     # --- pods
 
-    def facts(self, pod: PodKey) -> PodFacts | None:
-        return self._facts.get(pod)
+    def get(self, pod: PodKey) -> PodFacts | None:
+        return self._pods.get(pod)
+
+    def facts_of(self, namespace: str, pod: Pod, old: PodFacts | None) -> PodFacts:
+        """What counts of this pod, which is an endpoint: `old` itself where that is the same. Its shape may be a new
+        one, without pods; then `put` follows."""
+        meta, spec = pod.metadata, pod.spec
+        labels, account, ports = meta.labels, spec.service_account_name, named_ports(pod)
+        if old is not None and old.shape.labels == labels and old.shape.service_account == account:
+            if old.uid == meta.uid and old.node == spec.node_name and old.ports == ports:
+                return old
+            shape = old.shape
+        else:
+            shape = self._shape(namespace, labels, account)
+        return PodFacts(meta.uid, spec.node_name, shape, shape.same_ports(ports))
 
     def put(self, pod: PodKey, facts: PodFacts) -> None:
         """The pod is an endpoint. Its node stays the same: else it is removed first."""
-        old = self._facts.get(pod)
-        if old is None or old.uid != facts.uid:
-            self._dirty.add(facts.node)
-        if old is not None and old.service_account != facts.service_account:
-            _discard(self._by_account, (pod[0], old.service_account), pod)
-        self._facts[pod] = facts
-        self._by_node.setdefault(facts.node, {})[pod] = None
-        self._by_account.setdefault((pod[0], facts.service_account), {})[pod] = None
-        self._namespace(pod[0]).pods[pod] = None
-        self._classify(pod)
+        old, shape, node = self._pods.get(pod), facts.shape, facts.node
+        if old is None or old.uid != facts.uid or old.shape.service_account != shape.service_account:
+            self._dirty.add(node)
+        self._pods[pod] = shape.pods[pod] = facts
+        of_node = self._by_node.get(node)
+        if of_node is None:
+            of_node = self._by_node[node] = {}
+        of_node[pod] = facts
+        if old is None:
+            self._classes.join(shape.pod_class, node)
+        elif old.shape is not shape:
+            self._go_over(old.shape.pod_class, shape.pod_class, (node,))
+            del old.shape.pods[pod]
 
-    def remove(self, pod: PodKey) -> None:
-        """The pod, which was an endpoint, is none any more."""
-        facts = self._facts.pop(pod)
-        self._classes.leave(self._class_of.pop(pod), facts.node)
+    def remove(self, pod: PodKey) -> Shape:
+        """The pod, which was an endpoint, is none any more. Returns its shape."""
+        facts = self._pods.pop(pod)
         self._dirty.add(facts.node)
-        _discard(self._by_node, facts.node, pod)
-        _discard(self._by_account, (pod[0], facts.service_account), pod)
-        del self._namespaces[pod[0]].pods[pod]
-        self._forget_empty(pod[0])
+        of_node = self._by_node[facts.node]
+        del of_node[pod], facts.shape.pods[pod]
+        if not of_node:
+            del self._by_node[facts.node]
+        self._classes.leave(facts.shape.pod_class, facts.node)
+        return facts.shape
 
-    def in_namespace(self, name: str) -> tuple[PodKey, ...]:
-        return tuple(self._namespaces[name].pods) if name in self._namespaces else ()
-
-    def of_service_account(self, key: ObjectKey) -> tuple[PodKey, ...]:
-        return tuple(self._by_account.get(key, ()))
+    # --- shapes
 
     def await_account(self, key: ObjectKey, awaited: bool) -> None:
         """Whether the service account's pods wait for it, closed."""
         (self._awaited.add if awaited else self._awaited.discard)(key)
-        self._dirty.update(self._facts[pod].node for pod in self.of_service_account(key))
+        self._dirty.update(pod.node for shape in self.of_service_account(key) for pod in shape.pods.values())
+
+    def in_namespace(self, name: str) -> tuple[Shape, ...]:
+        return tuple(self._namespaces[name].shapes) if name in self._namespaces else ()
+
+    def of_service_account(self, key: ObjectKey) -> tuple[Shape, ...]:
+        return tuple(shape for shape in self.in_namespace(key[0]) if shape.service_account == key[1])
+
+    def discard(self, shape: Shape) -> bool:
+        """Whether the shape, having no pods, is no more."""
+        if shape.pods:
+            return False
+        del self._shapes[shape.key], self._namespaces[shape.namespace].shapes[shape]
+        self._forget_empty(shape.namespace)
+        return True
+
+    def _shape(self, namespace: str, labels: Mapping[str, str], account: str) -> Shape:
+        key = (namespace, frozenset(labels.items()), account)
+        found = self._shapes.get(key)
+        if found is None:
+            found = self._shapes[key] = Shape(key, labels)
+            self._namespace(namespace).shapes[found] = None
+            found.pod_class = self._classes.of(self._alike(found))
+        return found
 
     # --- what policies read of pods
 
-    def read(self, namespace: str, keys: Iterable[str]) -> None:
+    def read(self, namespace: str, keys: frozenset[str]) -> None:
         """A policy more of the namespace (empty: of none) reads these of pods' flat labels."""
-        counter, keys = self._counter(namespace), _own(keys)
-        first = {key for key in keys if not counter[key]}
-        counter.update(keys)
+        counts, first = self._counts(namespace), set()
+        for key in _own(keys):
+            before = counts.get(key, 0)
+            counts[key] = before + 1
+            if not before:
+                first.add(key)
         self._reclassify(namespace, first)
 
-    def unread(self, namespace: str, keys: Iterable[str]) -> None:
+    def unread(self, namespace: str, keys: frozenset[str]) -> None:
         """A policy less of the namespace reads these."""
-        counter, keys = self._counter(namespace), _own(keys)
-        counter.subtract(keys)
-        last = {key for key in keys if not counter[key]}
-        for key in last:
-            del counter[key]
+        counts, last = self._counts(namespace), set()
+        for key in _own(keys):
+            counts[key] -= 1
+            if not counts[key]:
+                del counts[key]
+                last.add(key)
         self._reclassify(namespace, last)
         self._forget_empty(namespace)
 
@@ -134,59 +205,67 @@ class EndpointTable:
 
     def endpoints(self, node: str) -> tuple[Endpoint, ...]:
         """Sorted by namespace and name."""
-        return tuple(self._endpoint(pod) for pod in sorted(self._by_node.get(node, ())))
+        return tuple(
+            Endpoint(namespace=pod[0], name=pod[1], uid=facts.uid, policy_class=self._class_named(facts.shape))
+            for pod, facts in sorted(self._by_node.get(node, {}).items(), key=_pod_of)
+        )
 
-    def _endpoint(self, pod: PodKey) -> Endpoint:
-        facts = self._facts[pod]
-        waits = bool(self._awaited) and (pod[0], facts.service_account) in self._awaited
-        found = "" if waits else self._classes.effective_name(self._class_of[pod])
-        return Endpoint(namespace=pod[0], name=pod[1], uid=facts.uid, policy_class=found)
+    def _class_named(self, shape: Shape) -> str:
+        waits = bool(self._awaited) and (shape.namespace, shape.service_account) in self._awaited
+        return "" if waits else self._classes.effective_name(shape.pod_class)
 
     # --- classes
 
-    def _classify(self, pod: PodKey) -> None:
-        """New class first, so that what both need is not given up in between."""
-        facts, old = self._facts[pod], self._class_of.get(pod)
-        alike = self._alike(pod[0], facts)
-        if old is not None and old.alike == alike:
-            return
-        new = self._class_of[pod] = self._classes.join(alike, facts.node)
-        if old is None:
-            return
-        if self._classes.effective_name(old) != self._classes.effective_name(new):
-            self._dirty.add(facts.node)
-        self._classes.leave(old, facts.node)
-
-    def _alike(self, namespace: str, facts: PodFacts) -> Alike:
-        here, everywhere = self._namespaces[namespace].read, self._read
-        pairs = [(key, value) for key, value in facts.labels.items() if key in here or key in everywhere]
+    def _alike(self, shape: Shape) -> Alike:
+        here, everywhere = self._namespaces[shape.namespace].read, self._read
+        pairs = [pair for pair in shape.labels.items() if pair[0] in here or pair[0] in everywhere]
         if SERVICE_ACCOUNT in here or SERVICE_ACCOUNT in everywhere:
-            pairs.append((SERVICE_ACCOUNT, facts.service_account))
-        return namespace, tuple(sorted(pairs))
+            pairs.append((SERVICE_ACCOUNT, shape.service_account))
+        return shape.namespace, tuple(sorted(pairs))
 
     def _reclassify(self, namespace: str, keys: set[str]) -> None:
         if not keys:
             return
-        pods = self._namespaces[namespace].pods if namespace else self._facts
-        for pod in pods:
-            if SERVICE_ACCOUNT in keys or not keys.isdisjoint(self._facts[pod].labels):
-                self._classify(pod)
+        for shape in self._namespaces[namespace].shapes if namespace else self._shapes.values():
+            if SERVICE_ACCOUNT in keys or not keys.isdisjoint(shape.labels):
+                self._classify(shape)
+
+    def _classify(self, shape: Shape) -> None:
+        old, alike = shape.pod_class, self._alike(shape)
+        if old.alike != alike:
+            shape.pod_class = self._classes.of(alike)
+            self._go_over(old, shape.pod_class, [facts.node for facts in shape.pods.values()])
+
+    def _go_over(self, old: PodClass, new: PodClass, nodes: Iterable[str]) -> None:
+        """Pods on these nodes. New class first, so that what both need is not given up in between."""
+        if old is new:
+            return
+        for node in nodes:
+            self._classes.join(new, node)
+        if self._classes.effective_name(old) != self._classes.effective_name(new):
+            self._dirty.update(nodes)
+        for node in nodes:
+            self._classes.leave(old, node)
 
     # --- namespaces
 
-    def _counter(self, namespace: str) -> Counter[str]:
+    def _counts(self, namespace: str) -> dict[str, int]:
         return self._namespace(namespace).read if namespace else self._read
 
     def _namespace(self, name: str) -> _Namespace:
-        return self._namespaces.setdefault(name, _Namespace())
+        found = self._namespaces.get(name)
+        if found is None:
+            found = self._namespaces[name] = _Namespace()
+        return found
 
     def _forget_empty(self, name: str) -> None:
         state = self._namespaces.get(name)
-        if state is not None and not state.pods and not state.read:
+        if state is not None and not state.shapes and not state.read:
             del self._namespaces[name]
 
 
-def _own(keys: Iterable[str]) -> frozenset[str]:
+@lru_cache(maxsize=1024)
+def _own(keys: frozenset[str]) -> frozenset[str]:
     """Of flat labels' keys, those by which pods of one namespace differ: labels of their own, which have no colon in
     front, and the service account, which stands for its labels, too."""
     return frozenset(
@@ -196,7 +275,5 @@ def _own(keys: Iterable[str]) -> frozenset[str]:
     )
 
 
-def _discard(table: dict[K, dict[PodKey, None]], holder: K, pod: PodKey) -> None:
-    del table[holder][pod]
-    if not table[holder]:
-        del table[holder]
+def _pod_of(entry: tuple[PodKey, PodFacts]) -> PodKey:
+    return entry[0]

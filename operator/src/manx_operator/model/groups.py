@@ -1,10 +1,10 @@
-"""Address groups: their members from pods, network sets and services, their chunks, and the nodes that need them.
+"""Address groups: which items are in which group, and the chunks that come of it.
 
-Owns: which items are in which group, and every AddressGroup object. Must not: know policies beyond "so many programs
-use this group", or nodes beyond "so many reasons on this node".
+Owns: every AddressGroup object. Must not: know policies; it is told which groups are used, and on which nodes.
 
-Items are selected by their flat labels; what a service's group holds comes of its slices. A member that several items
-have stays until the last of them has it no more.
+An item is whatever is selected as one: all pods that are alike, or one network set. Its holders' addresses and named
+ports are what it adds to the groups that select it; what a service's group holds comes of its slices. A member that
+several holders have stays until the last of them has it no more.
 
 A group that nothing uses any more goes only with the next drain, so that one that is used again in the same batch keeps
 its chunks.
@@ -13,6 +13,7 @@ its chunks.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Protocol
 
 from manx_core.api.v1alpha1 import AddressGroup, AddressGroupSpec
 from manx_core.policy import GroupDef, NamedPort
@@ -21,40 +22,65 @@ from manx_operator.model.chunks import Chunks
 from manx_operator.model.services import ServiceTable, SliceFacts
 from manx_operator.model.types import DesiredObject, Key, ObjectKey, Span
 
+Facts = tuple[tuple[str, ...], tuple[NamedPort, ...]]
+"""What a holder adds to groups: its addresses or nets, and named ports."""
+NOTHING: Facts = ((), ())
 
-class _Group:
+
+class Item(Protocol):
+    """What selectors select as one. Compared by identity."""
+
+    def __hash__(self) -> int: ...
+
+    def holders(self) -> Iterable[Facts]: ...
+
+
+class Group:
     """A group in use."""
 
-    __slots__ = ("chunks", "counts", "definition", "id", "span", "users")
+    __slots__ = ("_more", "chunks", "definition", "id", "span", "users")
 
     def __init__(self, definition: GroupDef, placed: Mapping[int, Iterable[str]] | None) -> None:
         self.definition = definition
         self.id = definition.id
-        self.users = 0
+        self.users: dict[str, None] = {}
+        """The programs that use it."""
         self.span = Span()
-        self.counts: dict[str, int] = {}
-        """Member → how many items have it."""
         self.chunks = Chunks(placed)
+        self._more: dict[str, int] | None = None
+        """Members that more than one holder has → how many besides the first. None for none."""
 
+    def gain(self, member: str) -> None:
+        """One holder more has it."""
+        if member not in self.chunks:
+            self.chunks.add(member)
+            return
+        if self._more is None:
+            self._more = {}
+        self._more[member] = self._more.get(member, 0) + 1
 
-Item = tuple[str, ...]
-"""A pod's namespace and name, or something longer for a network set."""
-Facts = tuple[tuple[str, ...], tuple[NamedPort, ...]]
-"""What an item adds to groups: its addresses or nets, and named ports."""
+    def lose(self, member: str) -> None:
+        """One holder less has it."""
+        others = self._more.get(member, 0) if self._more else 0
+        if not others:
+            self.chunks.remove(member)
+        elif others > 1:
+            self._more[member] = others - 1  # type: ignore[index]
+        else:
+            del self._more[member]  # type: ignore[union-attr]
 
 
 class GroupTable:
     """All groups. Items are known by their flat labels (`manx_core.policy.pod_item` and others)."""
 
     def __init__(self) -> None:
-        self._groups: dict[str, _Group] = {}
-        self._index: IncrementalIndex[Item, str] = IncrementalIndex()
-        self._facts: dict[Item, Facts] = {}
+        self._groups: dict[str, Group] = {}
+        self._index: IncrementalIndex[Item, Group] = IncrementalIndex()
         self._services = ServiceTable()
-        self._of_service: dict[ObjectKey, dict[str, None]] = {}
+        self._of_service: dict[ObjectKey, dict[Group, None]] = {}
         """The groups in use of a service."""
         self._placed: dict[str, dict[int, tuple[str, ...]]] = {}
-        self._dirty: set[str] = set()
+        self._dirty: set[Group] = set()
         self._turned: set[str] = set()
         """Groups that came to have members, or to have none, since that was asked."""
 
@@ -72,19 +98,27 @@ class GroupTable:
         """The item exists, with these flat labels."""
         self._move(self._index.set_item(item, labels))
 
-    def set_facts(self, item: Item, addresses: tuple[str, ...], ports: tuple[NamedPort, ...] = ()) -> None:
-        """What the item adds to each group that it is in."""
-        old, new = self._facts.get(item, ((), ())), (addresses, ports)
-        if old == new:
-            return
-        self._facts[item] = new
-        for group in map(self._groups.__getitem__, self._index.selectors_of(item)):
-            self._exchange(group, group.definition.members_of(*old), group.definition.members_of(*new))
-
     def remove_item(self, item: Item) -> None:
-        """The item exists no longer. No error where it did not."""
-        self._move(self._index.remove_item(item))
-        self._facts.pop(item, None)
+        """The item, which has no holders any more, exists no longer."""
+        self._index.remove_item(item)
+
+    def change(self, item: Item, old: Facts, new: Facts) -> None:
+        """A holder of that item adds something else now. It comes or goes where either is NOTHING."""
+        if old[0] or new[0]:
+            for group in self._index.selecting(item):
+                self._exchange(group, group.definition.members_of(*old), group.definition.members_of(*new))
+
+    def transfer(self, one: Item, old: Facts, other: Item, new: Facts) -> None:
+        """A holder goes from one item to the other; what both are in does not notice."""
+        if not old[0] and not new[0]:
+            return
+        before = dict.fromkeys(self._index.selecting(one))
+        for group in self._index.selecting(other):
+            members = group.definition.members_of(*old) if group in before else ()
+            before.pop(group, None)
+            self._exchange(group, members, group.definition.members_of(*new))
+        for group in before:
+            self._exchange(group, group.definition.members_of(*old), ())
 
     def set_slice(self, key: ObjectKey, facts: SliceFacts | None) -> None:
         """What the slice adds to its service's groups; None where it is gone."""
@@ -95,52 +129,54 @@ class GroupTable:
         for service in {found.service for found in (old, facts) if found is not None}:
             before = old if old is not None and old.service == service else None
             after = facts if facts is not None and facts.service == service else None
-            for group in map(self._groups.__getitem__, self._of_service.get(service, ())):
+            for group in self._of_service.get(service, ()):
                 self._exchange(group, _from_slice(group, before), _from_slice(group, after))
 
     # --- use
 
-    def acquire(self, definition: GroupDef) -> None:
-        """One program more uses the group."""
-        group_id = definition.id
-        group = self._groups.get(group_id)
+    def acquire(self, definition: GroupDef, program: str) -> Group:
+        """The program uses the group."""
+        group = self._groups.get(definition.id)
         if group is None:
-            group = _Group(definition, _without_gap(self._placed.get(group_id, {})))
-            self._groups[group_id] = group
-            self._dirty.add(group_id)
-            self._turned.add(group_id)
+            group = self._groups[definition.id] = Group(definition, _without_gap(self._placed.get(definition.id, {})))
+            self._dirty.add(group)
+            self._turned.add(group.id)
             self._follow(group)
-        group.users += 1
+        group.users[program] = None
+        return group
 
-    def release(self, group_id: str) -> None:
-        """One program less uses the group."""
-        self._groups[group_id].users -= 1
-        self._dirty.add(group_id)
+    def release(self, group: Group, program: str) -> None:
+        """The program uses the group no more."""
+        del group.users[program]
+        self._dirty.add(group)
 
-    def need(self, group_id: str, node: str) -> None:
+    def users(self, group_id: str) -> Iterable[str]:
+        """The programs that use the group; none where there is no such group."""
+        group = self._groups.get(group_id)
+        return group.users if group is not None else ()
+
+    def need(self, group: Group, node: str) -> None:
         """One reason more for the group to be on the node."""
-        group = self._groups[group_id]
         if group.span.add(node):
-            self._touch_all(group)
+            group.chunks.touch_all()
+            self._dirty.add(group)
 
-    def unneed(self, group_id: str, node: str) -> None:
+    def unneed(self, group: Group, node: str) -> None:
         """One reason less for the group to be on the node."""
-        group = self._groups[group_id]
         if group.span.drop(node):
-            self._touch_all(group)
+            group.chunks.touch_all()
+            self._dirty.add(group)
 
     # --- what comes of it
 
     def drain(self) -> set[Key]:
         """The chunks that may have changed since the last drain."""
         self._placed.clear()
-        changed = {
-            _key(group_id, number) for group_id in self._dirty for number in self._groups[group_id].chunks.settle()
-        }
-        for group_id in [group_id for group_id in self._dirty if not self._groups[group_id].users]:
-            group = self._groups.pop(group_id)
+        changed = {_key(group.id, number) for group in self._dirty for number in group.chunks.settle()}
+        for group in [group for group in self._dirty if not group.users]:
+            del self._groups[group.id]
             self._unfollow(group)
-            changed.update(_key(group_id, number) for number in range(len(group.chunks)))
+            changed.update(_key(group.id, number) for number in range(len(group.chunks)))
         self._dirty.clear()
         return changed
 
@@ -150,21 +186,17 @@ class GroupTable:
         group, number = self._groups.get(group_id), int(digits) if digits.isdecimal() else -1
         if group is None or not group.span or name != _chunk_name(group_id, number) or number >= len(group.chunks):
             return None
-        return DesiredObject("AddressGroup", name, _spec(group, number), frozenset(group.span))
+        return DesiredObject("AddressGroup", name, _spec(group, number), group.span.nodes)
 
     def turned(self) -> set[str]:
         """The groups that came to have members, or to have none, since the last call. It may name more."""
         turned, self._turned = self._turned, set()
         return turned
 
-    def is_empty(self, group_id: str) -> bool:
-        """Whether a group in use has no members."""
-        return not self._groups[group_id].counts
-
     def selects_holder_of(self, group_id: str, member: str) -> bool:
         """Whether the group selects an item that has this member; never so of a service's group."""
         group = self._groups.get(group_id)
-        return group is not None and group.definition.service is None and member in group.counts
+        return group is not None and group.definition.service is None and member in group.chunks
 
     def keys(self) -> set[Key]:
         return {
@@ -176,66 +208,51 @@ class GroupTable:
 
     # --- members
 
-    def _follow(self, group: _Group) -> None:
+    def _follow(self, group: Group) -> None:
         """All that is in it now, and comes into it from now on."""
         if group.definition.service is None:
-            self._move(self._index.set_selector(group.id, group.definition.selects))
+            self._move(self._index.set_selector(group, group.definition.selects))
             return
         service = group.definition.service[:2]
-        self._of_service.setdefault(service, {})[group.id] = None
+        self._of_service.setdefault(service, {})[group] = None
         for found in self._services.slices(service):
             self._exchange(group, (), _from_slice(group, found))
 
-    def _unfollow(self, group: _Group) -> None:
+    def _unfollow(self, group: Group) -> None:
         if group.definition.service is None:
-            self._index.remove_selector(group.id)
+            self._index.remove_selector(group)
             return
         service = group.definition.service[:2]
-        del self._of_service[service][group.id]
+        del self._of_service[service][group]
         if not self._of_service[service]:
             del self._of_service[service]
 
-    def _move(self, changes: list[Change[str, Item]]) -> None:
-        for group_id, item, joined in changes:
-            facts = self._facts.get(item)
-            if facts is None:
-                continue
-            group = self._groups[group_id]
-            members = group.definition.members_of(*facts)
-            self._exchange(group, () if joined else members, members if joined else ())
+    def _move(self, changes: list[Change[Group, Item]]) -> None:
+        for group, item, joined in changes:
+            for facts in item.holders():
+                members = group.definition.members_of(*facts)
+                self._exchange(group, () if joined else members, members if joined else ())
 
-    def _exchange(self, group: _Group, old: Iterable[str], new: Iterable[str]) -> None:
+    def _exchange(self, group: Group, old: Iterable[str], new: Iterable[str]) -> None:
         """New ones first: what is in both does not move."""
-        was_empty = not group.counts
+        chunks = group.chunks
+        was_empty = chunks.empty
         for member in new:
-            count = group.counts.get(member, 0)
-            group.counts[member] = count + 1
-            if not count:
-                group.chunks.add(member)
+            group.gain(member)
         for member in old:
-            self._drop(group, member)
-        if group.chunks.touched:
-            self._dirty.add(group.id)
-        if was_empty != (not group.counts):
+            group.lose(member)
+        if chunks.touched:
+            self._dirty.add(group)
+        if was_empty != chunks.empty:
             self._turned.add(group.id)
 
-    def _drop(self, group: _Group, member: str) -> None:
-        group.counts[member] -= 1
-        if not group.counts[member]:
-            del group.counts[member]
-            group.chunks.remove(member)
 
-    def _touch_all(self, group: _Group) -> None:
-        group.chunks.touched.update(range(len(group.chunks)))
-        self._dirty.add(group.id)
-
-
-def _from_slice(group: _Group, found: SliceFacts | None) -> tuple[str, ...]:
+def _from_slice(group: Group, found: SliceFacts | None) -> tuple[str, ...]:
     service = group.definition.service
     return found.members(service.with_ports) if found is not None and service is not None else ()
 
 
-def _spec(group: _Group, number: int) -> AddressGroupSpec:
+def _spec(group: Group, number: int) -> AddressGroupSpec:
     first = number == 0
     return AddressGroupSpec(
         epoch=0,

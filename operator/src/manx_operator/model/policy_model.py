@@ -8,16 +8,16 @@ for after `drain`, which says where to ask. Not for use by several threads.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from manx_core.api.core_v1 import EndpointSlice, Namespace, Pod, ServiceAccount
 from manx_core.api.tier import Tier
 from manx_core.api.v1alpha1 import AddressGroup, Endpoint, PolicyClass, StoredProgram
-from manx_core.policy import PodKey, Problem
+from manx_core.policy import PodKey, Problem, is_endpoint
 from manx_operator.model.classes import ClassTable
-from manx_operator.model.endpoints import EndpointTable, PodFacts, facts_of
-from manx_operator.model.groups import GroupTable
+from manx_operator.model.endpoints import EndpointTable, PodFacts, Shape
+from manx_operator.model.groups import NOTHING, Facts, GroupTable
 from manx_operator.model.policies import Declared, InForce, judge
 from manx_operator.model.programs import ProgramTable
 from manx_operator.model.services import slice_facts
@@ -35,6 +35,18 @@ class NetworkSetFacts:
     """Each once, in canonical form; a network of one address as that address."""
 
 
+class _SetItem:
+    """A network set, as an item of `GroupTable`."""
+
+    __slots__ = ("facts",)
+
+    def __init__(self, facts: NetworkSetFacts) -> None:
+        self.facts = facts
+
+    def holders(self) -> Iterator[Facts]:
+        yield self.facts.nets, ()
+
+
 class PolicyModel:
     """See the module. `adopt` first, then every input, then the first `drain`."""
 
@@ -43,10 +55,11 @@ class PolicyModel:
         self._tiers = TierTable()
         self._groups = GroupTable()
         self._programs = ProgramTable(self._groups)
-        self._classes = ClassTable(self._programs, self._tiers, self._around)
+        self._classes = ClassTable(self._groups, self._tiers, self._around)
         self._endpoints = EndpointTable(self._classes)
-        self._addresses: dict[PodKey, dict[str, tuple[str, ...]]] = {}
-        self._sets: dict[ObjectKey, NetworkSetFacts] = {}
+        self._unclaimed: dict[tuple[PodKey, str], tuple[str, ...]] = {}
+        """Addresses of pods, by key and uid, that are not known, or are others now."""
+        self._sets: dict[ObjectKey, _SetItem] = {}
         self._sets_of: dict[str, dict[ObjectKey, None]] = {}
         self._listed: dict[str, int] = {}
         """Addresses and networks in network sets, each with the number of sets."""
@@ -73,8 +86,8 @@ class PolicyModel:
         if not self._around.set_namespace(name, labels):
             return
         self._classes.namespace_changed(name, came_or_went=known != (namespace is not None))
-        for pod in self._endpoints.in_namespace(name):
-            self._regroup(pod)
+        for shape in self._endpoints.in_namespace(name):
+            self._regroup(shape)
         for key in self._sets_of.get(name, ()):
             self._regroup_set(key)
 
@@ -83,8 +96,8 @@ class PolicyModel:
         if not self._around.set_service_account(key, None if account is None else account.metadata.labels):
             return
         self._classes.service_account_changed(key)
-        for pod in self._endpoints.of_service_account(key):
-            self._regroup(pod)
+        for shape in self._endpoints.of_service_account(key):
+            self._regroup(shape)
 
     def await_service_account(self, key: ObjectKey, awaited: bool) -> None:
         """Whether nobody can tell yet what the service account is: its pods are closed meanwhile. (One that is not
@@ -93,42 +106,48 @@ class PolicyModel:
 
     def set_pod(self, key: PodKey, pod: Pod | None) -> None:
         """None: gone. A pod that is no endpoint (`manx_core.policy.is_endpoint`) is the same as none."""
-        old, new = self._endpoints.facts(key), facts_of(pod)
-        if old == new:
+        old = self._endpoints.get(key)
+        if pod is None or not is_endpoint(pod):
+            if old is not None:
+                self._remove_pod(key, old)
             return
-        if old is not None and (new is None or new.node != old.node):
-            self._groups.remove_item(key)
-            self._endpoints.remove(key)
-        if new is not None:
-            self._endpoints.put(key, new)
-            self._set_facts(key, new)
-            self._regroup(key)
+        if old is not None and old.node != pod.spec.node_name:
+            self._remove_pod(key, old)
+            old = None
+        new = self._endpoints.facts_of(key[0], pod, old)
+        if new is not old:
+            self._put_pod(key, old, new)
 
     def set_addresses(self, key: PodKey, uid: str, addresses: Iterable[str]) -> None:
         """The addresses allocated to the pod of that uid; none any more where empty."""
-        by_uid, new = self._addresses.get(key, {}), tuple(sorted(set(addresses)))
-        if by_uid.get(uid, ()) == new:
-            return
-        by_uid.pop(uid, None)
-        self._addresses[key] = {**by_uid, uid: new} if new else by_uid
-        if not self._addresses[key]:
-            del self._addresses[key]
-        facts = self._endpoints.facts(key)
+        new, facts = tuple(sorted(set(addresses))), self._endpoints.get(key)
         if facts is not None and facts.uid == uid:
-            self._set_facts(key, facts)
+            if facts.addresses != new:
+                old = facts.held
+                facts.addresses = new
+                self._groups.change(facts.shape, old, facts.held)
+        elif new:
+            self._unclaimed[key, uid] = new
+        else:
+            self._unclaimed.pop((key, uid), None)
 
     def set_network_set(self, key: ObjectKey, found: NetworkSetFacts | None) -> None:
         """A NetworkSet, or, where the namespace is empty, a GlobalNetworkSet. None: gone."""
-        if self._sets.get(key) == found:
+        item = self._sets.get(key)
+        old = item.facts if item is not None else None
+        if old == found:
             return
+        self._list(old, found)
         if found is None:
             self._remove_network_set(key)
-            return
-        self._list(self._sets.get(key), found)
-        self._sets[key] = found
-        self._sets_of.setdefault(key[0], {})[key] = None
-        self._groups.set_facts(_item_of(key), found.nets)
-        self._regroup_set(key)
+        elif item is None:
+            self._sets[key] = _SetItem(found)
+            self._sets_of.setdefault(key[0], {})[key] = None
+            self._regroup_set(key)
+        else:
+            before, item.facts = item.facts, found
+            self._groups.change(item, (before.nets, ()), (found.nets, ()))
+            self._regroup_set(key)
 
     def set_endpoint_slice(self, key: ObjectKey, found: EndpointSlice | None) -> None:
         """None: gone."""
@@ -148,7 +167,8 @@ class PolicyModel:
         old = self._policies.get(policy)
         if declared is None and old is None:
             return
-        new = None if declared is None else judge(policy, declared, old, self._stored.get(policy.program, ""))
+        stored = self._stored.get(policy.program, "") if self._stored else ""
+        new = None if declared is None else judge(policy, declared, old, stored)
         if old is not None and new is not None and old == new and old.same_program(new):
             return
         if (old.problems if old else ()) != (new.problems if new else ()):
@@ -216,20 +236,50 @@ class PolicyModel:
 
     # --- between the tables
 
+    def _put_pod(self, key: PodKey, old: PodFacts | None, new: PodFacts) -> None:
+        """`old`: what the pod was before, on the same node."""
+        shape = new.shape
+        if old is not None and old.uid == new.uid:
+            new.addresses = old.addresses
+        else:
+            self._unclaim(key, old)
+            new.addresses = self._unclaimed.pop((key, new.uid), ())
+        if not shape.pods:
+            self._regroup(shape)
+        self._endpoints.put(key, new)
+        if old is None or old.shape is shape:
+            self._groups.change(shape, old.held if old is not None else NOTHING, new.held)
+        else:
+            self._groups.transfer(old.shape, old.held, shape, new.held)
+            self._discard(old.shape)
+
+    def _remove_pod(self, key: PodKey, facts: PodFacts) -> None:
+        self._unclaim(key, facts)
+        self._groups.change(facts.shape, facts.held, NOTHING)
+        self._discard(self._endpoints.remove(key))
+
+    def _discard(self, shape: Shape) -> None:
+        if self._endpoints.discard(shape):
+            self._groups.remove_item(shape)
+
+    def _unclaim(self, key: PodKey, facts: PodFacts | None) -> None:
+        if facts is not None and facts.addresses:
+            self._unclaimed[key, facts.uid] = facts.addresses
+
     def _remove_network_set(self, key: ObjectKey) -> None:
-        self._list(self._sets[key], None)
-        del self._sets[key], self._sets_of[key[0]][key]
+        item = self._sets.pop(key)
+        self._groups.change(item, (item.facts.nets, ()), NOTHING)
+        self._groups.remove_item(item)
+        del self._sets_of[key[0]][key]
         if not self._sets_of[key[0]]:
             del self._sets_of[key[0]]
-        self._groups.remove_item(_item_of(key))
 
-    def _regroup(self, pod: PodKey) -> None:
-        facts = self._endpoints.facts(pod)
-        if facts is not None:
-            self._groups.set_labels(pod, self._around.pod(pod[0], facts.labels, facts.service_account))
+    def _regroup(self, shape: Shape) -> None:
+        self._groups.set_labels(shape, self._around.pod(shape.namespace, shape.labels, shape.service_account))
 
     def _regroup_set(self, key: ObjectKey) -> None:
-        self._groups.set_labels(_item_of(key), self._around.network_set(key[0], self._sets[key].labels))
+        item = self._sets[key]
+        self._groups.set_labels(item, self._around.network_set(key[0], item.facts.labels))
 
     def _list(self, old: NetworkSetFacts | None, new: NetworkSetFacts | None) -> None:
         for found, change in ((new, 1), (old, -1)):
@@ -238,27 +288,21 @@ class PolicyModel:
                 if not self._listed[net]:
                     del self._listed[net]
 
-    def _set_facts(self, pod: PodKey, facts: PodFacts) -> None:
-        self._groups.set_facts(pod, self._addresses.get(pod, {}).get(facts.uid, ()), facts.ports)
-
     def _enforce(self, old: InForce | None, new: InForce | None) -> None:
         """What is read, is read before the policy comes and until it is gone, so that each class has what decides."""
         if old is not None and new is not None and old.same_program(new):
             return
+        before = self._programs.get(old.compiled.name) if old is not None else None
         if new is not None:
             self._endpoints.read(new.compiled.namespace, new.compiled.applies_to.reads)
-            self._programs.put(new.compiled, new.declared)
-            self._classes.set_policy(new.compiled)
-        elif old is not None:
-            self._classes.remove_policy(old.compiled.name)
-            self._programs.remove(old.compiled.name)
+            self._classes.set_policy(self._programs.put(new), before)
+            if before is not None:
+                self._programs.release(before)
+        elif before is not None:
+            self._classes.remove_policy(before)
+            self._programs.remove(before)
         if old is not None:
             self._endpoints.unread(old.compiled.namespace, old.compiled.applies_to.reads)
-
-
-def _item_of(network_set: ObjectKey) -> tuple[str, ...]:
-    """Pods' keys have two parts."""
-    return ("NetworkSet", *network_set)
 
 
 def _kind(found: PolicyClass | StoredProgram | AddressGroup) -> Kind:

@@ -1,28 +1,95 @@
-"""Policy programs: one for each policy, and the nodes that need it.
+"""Policy programs: one for each policy, each with its audience.
 
-Owns: every PolicyProgram object, and the use of groups that comes of it. Must not: know pods.
+Owns: every PolicyProgram object, and who uses which group. Must not: know pods.
+
+An audience is all pods that one selector applies to. Policies that apply by equal selectors have the same one, and with
+it the same span: a node that comes to need ten thousand of them costs one entry.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from manx_core.policy import CompiledPolicy
 from manx_core.policy.remarks import remarks
-from manx_operator.model.groups import GroupTable
+from manx_operator.model.groups import Group, GroupTable
+from manx_operator.model.policies import InForce
 from manx_operator.model.types import DesiredObject, Key, Span
 
 
-class _Program:
-    """A policy in force, and its span."""
+class Program:
+    """A policy in force."""
 
-    __slots__ = ("compiled", "declared", "groups", "span")
+    __slots__ = ("audience", "groups", "in_force")
 
-    def __init__(self, compiled: CompiledPolicy, declared: Callable[[], str]) -> None:
-        self.compiled = compiled
-        self.declared = declared
-        self.groups = {group.id: group for group in compiled.groups}
+    def __init__(self, in_force: InForce, groups: tuple[Group, ...]) -> None:
+        self.in_force = in_force
+        self.groups = groups
+        self.audience: Audience
+
+    @property
+    def compiled(self) -> CompiledPolicy:
+        return self.in_force.compiled
+
+
+class Audience:
+    """The programs of one selector, the groups that they use, and the nodes that need them."""
+
+    __slots__ = ("_groups", "programs", "span")
+
+    def __init__(self) -> None:
+        self.programs: dict[str, Program] = {}
         self.span = Span()
+        self._groups: dict[Group, int] | None = None
+        """Each with the number of programs; None where there is none."""
+
+    def put(self, program: Program, groups: GroupTable) -> None:
+        """The program of that name is this now; what both use is not given up in between."""
+        program.audience, name = self, program.compiled.name
+        old = self.programs.get(name)
+        self.programs[name] = program
+        self._use(program.groups, groups)
+        if old is not None:
+            self._disuse(old.groups, groups)
+
+    def remove(self, program: Program, groups: GroupTable) -> None:
+        del self.programs[program.compiled.name]
+        self._disuse(program.groups, groups)
+
+    def need(self, node: str, groups: GroupTable) -> bool:
+        """One class more on that node; whether the programs come there by it."""
+        first = self.span.add(node)
+        if first:
+            for group in self._groups or ():
+                groups.need(group, node)
+        return first
+
+    def unneed(self, node: str, groups: GroupTable) -> bool:
+        """One class less on that node; whether the programs leave it by that."""
+        last = self.span.drop(node)
+        if last:
+            for group in self._groups or ():
+                groups.unneed(group, node)
+        return last
+
+    def _use(self, used: tuple[Group, ...], groups: GroupTable) -> None:
+        if used and self._groups is None:
+            self._groups = {}
+        for group in used:
+            assert self._groups is not None
+            uses = self._groups.get(group, 0)
+            self._groups[group] = uses + 1
+            for node in () if uses else self.span:
+                groups.need(group, node)
+
+    def _disuse(self, used: tuple[Group, ...], groups: GroupTable) -> None:
+        for group in used:
+            assert self._groups is not None
+            self._groups[group] -= 1
+            if not self._groups[group]:
+                del self._groups[group]
+                for node in self.span:
+                    groups.unneed(group, node)
 
 
 class ProgramTable:
@@ -30,51 +97,35 @@ class ProgramTable:
 
     def __init__(self, groups: GroupTable) -> None:
         self._groups = groups
-        self._programs: dict[str, _Program] = {}
-        self._users: dict[str, dict[str, None]] = {}
-        """Group → the programs that use it."""
+        self._programs: dict[str, Program] = {}
         self._dirty: set[str] = set()
 
-    def __getitem__(self, name: str) -> CompiledPolicy:
-        return self._programs[name].compiled
+    def get(self, name: str) -> Program | None:
+        return self._programs.get(name)
 
-    def put(self, compiled: CompiledPolicy, declared: Callable[[], str]) -> None:
-        """The policy is this now. Groups that it goes on using are not given up in between."""
-        old, new = self._programs.get(compiled.name), _Program(compiled, declared)
-        self._programs[compiled.name] = new
+    def put(self, in_force: InForce) -> Program:
+        """The policy is this now. What was there before keeps its groups until `release`."""
+        compiled = in_force.compiled
+        groups = tuple(self._groups.acquire(found, compiled.name) for found in compiled.groups)
+        program = self._programs[compiled.name] = Program(in_force, groups)
         self._dirty.add(compiled.name)
-        for definition in new.groups.values():
-            self._groups.acquire(definition)
-        if old is not None:
-            new.span = old.span
-            self._follow(old, new)
-            self._release(old)
-        for group_id in new.groups:
-            self._users.setdefault(group_id, {})[compiled.name] = None
+        return program
 
-    def remove(self, name: str) -> None:
+    def remove(self, program: Program) -> None:
         """The policy is gone; no class names it any more."""
-        self._release(self._programs.pop(name))
-        self._dirty.add(name)
+        del self._programs[program.compiled.name]
+        self._dirty.add(program.compiled.name)
+        self.release(program)
 
-    def need(self, name: str, node: str) -> None:
-        """A class more names the program on that node."""
-        program = self._programs[name]
-        if program.span.add(node):
-            self._dirty.add(name)
-            for group_id in program.groups:
-                self._groups.need(group_id, node)
-
-    def unneed(self, name: str, node: str) -> None:
-        """A class less names the program on that node."""
-        program = self._programs[name]
-        if program.span.drop(node):
-            self._dirty.add(name)
-            for group_id in program.groups:
-                self._groups.unneed(group_id, node)
+    def release(self, program: Program) -> None:
+        """This is not the policy any more."""
+        now = self._programs.get(program.compiled.name)
+        for group in program.groups:
+            if now is None or group not in now.groups:
+                self._groups.release(group, program.compiled.name)
 
     def drain(self) -> set[Key]:
-        """The programs that may have changed since the last drain."""
+        """The programs of which something but the span may have changed since the last drain."""
         changed: set[Key] = {("PolicyProgram", name) for name in self._dirty}
         self._dirty.clear()
         return changed
@@ -83,40 +134,26 @@ class ProgramTable:
         found = self._programs.get(name)
         if found is None:
             return None
-        spec = found.compiled.program()
-        return DesiredObject("PolicyProgram", name, spec, frozenset(found.span), found.declared())
+        in_force = found.in_force
+        return DesiredObject(
+            "PolicyProgram", name, in_force.compiled.program(), found.audience.span.nodes, in_force.declared()
+        )
 
     def nodes(self, name: str) -> frozenset[str]:
         """The nodes that need the program now; none where there is no such program."""
         found = self._programs.get(name)
-        return frozenset(found.span) if found is not None else frozenset()
+        return found.audience.span.nodes if found is not None else frozenset()
 
     def remarks(self, name: str) -> tuple[str, ...]:
         """What is hardly meant of that program's policy; nothing where there is no such program."""
         found = self._programs.get(name)
         if found is None:
             return ()
-        return tuple(remarks(found.compiled, [group for group in found.groups if self._groups.is_empty(group)]))
+        return tuple(remarks(found.compiled, [group.id for group in found.groups if group.chunks.empty]))
 
     def users(self, groups: Iterable[str]) -> frozenset[str]:
         """The programs that use any of these groups."""
-        return frozenset(name for group_id in groups for name in self._users.get(group_id, ()))
+        return frozenset(name for group_id in groups for name in self._groups.users(group_id))
 
     def keys(self) -> set[Key]:
         return {("PolicyProgram", name) for name in self._programs}
-
-    def _follow(self, old: _Program, new: _Program) -> None:
-        """The groups' needs, from the old rules to the new."""
-        for node in new.span:
-            for group_id in new.groups.keys() - old.groups.keys():
-                self._groups.need(group_id, node)
-            for group_id in old.groups.keys() - new.groups.keys():
-                self._groups.unneed(group_id, node)
-
-    def _release(self, program: _Program) -> None:
-        for group_id in program.groups:
-            self._groups.release(group_id)
-            users = self._users[group_id]
-            del users[program.compiled.name]
-            if not users:
-                del self._users[group_id]

@@ -20,6 +20,9 @@ ObjectSpec = PolicyClassSpec | PolicyProgramSpec | AddressGroupSpec
 ObjectKey = tuple[str, str]
 """Namespace ("" for none) and name of a user's object."""
 
+WIDE = 32
+"""Nodes, from which on a span keeps the value that it was last asked for."""
+
 PolicyKind = Literal["knp", "np", "gnp"]
 """Kubernetes' NetworkPolicy, Calico's NetworkPolicy and GlobalNetworkPolicy."""
 
@@ -71,25 +74,40 @@ class Changes:
 class Span:
     """The nodes that need something, each with the number of reasons."""
 
-    __slots__ = ("_reasons",)
+    __slots__ = ("_nodes", "_reasons")
 
     def __init__(self) -> None:
         self._reasons: dict[str, int] = {}
+        self._nodes: frozenset[str] | None = None
+
+    @property
+    def nodes(self) -> frozenset[str]:
+        """The nodes. One value for all who ask, as long as it stays the same: a wide span has thousands of objects."""
+        if self._nodes is None:
+            found = frozenset(self._reasons)
+            if len(found) < WIDE:
+                return found
+            self._nodes = found
+        return self._nodes
 
     def add(self, node: str) -> bool:
         """One reason more; whether it is the first."""
         reasons = self._reasons.get(node, 0)
         self._reasons[node] = reasons + 1
-        return not reasons
+        if reasons:
+            return False
+        self._nodes = None
+        return True
 
     def drop(self, node: str) -> bool:
         """One reason less; whether it was the last. There must have been one."""
         reasons = self._reasons[node] - 1
         if reasons:
             self._reasons[node] = reasons
-        else:
-            del self._reasons[node]
-        return not reasons
+            return False
+        del self._reasons[node]
+        self._nodes = None
+        return True
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._reasons)
