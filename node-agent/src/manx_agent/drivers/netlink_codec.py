@@ -1,10 +1,10 @@
-"""Netlink's attributes, and the headers of the messages that Manx sends and reads, as bytes: pure.
+"""Netlink's attributes, and the headers of messages that come by the hundreds, as bytes: pure.
 
 Owns: those forms. Must not: know what a message is for, or do I/O.
 
-Why not pyroute2, which has them all: importing it takes 11 MB and 0.3 s of processor on every node, for five kinds of
-message; and the routes that are read every few seconds decode at a tenth of its cost here.
-Source: RFC 3549; linux/netlink.h, linux/rtnetlink.h, linux/if_addr.h, linux/neighbour.h.
+Why beside pyroute2, which encodes and decodes whatever is rare (`netlink_classes`): routes, members of sets and
+connections are looked up or listed by the hundreds every few seconds, at a tenth of its cost.
+Source: RFC 3549; linux/netlink.h, linux/rtnetlink.h.
 """
 
 from __future__ import annotations
@@ -17,14 +17,8 @@ NESTED = 0x8000
 _KIND = 0x3FFF
 """Without NLA_F_NESTED and NLA_F_NET_BYTEORDER."""
 
-IFINFOMSG = struct.Struct("=BxHiII")
-"""Family, type, index, flags, which flags to change."""
-IFADDRMSG = struct.Struct("=4BI")
-"""Family, prefix length, flags, scope, index."""
 RTMSG = struct.Struct("=8BI")
 """Family, destination's and source's prefix lengths, TOS, table, protocol, scope, type, flags."""
-NDMSG = struct.Struct("=B3xiHBB")
-"""Family, index, state, flags, type."""
 NFGENMSG = struct.Struct("=BBH")
 """Family, version, resource."""
 
@@ -35,11 +29,7 @@ RTM_NEWADDR, RTM_GETADDR = 20, 22
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 RTM_NEWNEIGH = 28
 
-IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINKINFO, IFLA_NET_NS_FD = 1, 3, 4, 18, 28
-IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER = 1, 2, 1
-IFA_ADDRESS, IFA_LOCAL = 1, 2
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_TABLE = 1, 4, 5, 6, 15
-NDA_DST, NDA_LLADDR = 1, 2
 
 RTM_F_FIB_MATCH = 0x2000
 """Answer with the route itself, not with what a packet would use."""
@@ -93,17 +83,9 @@ def spelt(address: bytes) -> str:
     return socket.inet_ntop(socket.AF_INET if len(address) == 4 else socket.AF_INET6, address)
 
 
-def mac(text: str) -> bytes:
-    return bytes.fromhex(text.replace(":", ""))
-
-
 def number(value: bytes) -> int:
     """Of 32 bits; 0 where there is none."""
     return int(struct.unpack("=I", value)[0]) if len(value) == 4 else 0
-
-
-def text(value: bytes) -> str:
-    return value.rstrip(b"\0").decode("utf-8", "replace")
 
 
 def _attribute(kind: int, value: bytes) -> bytes:

@@ -10,9 +10,19 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import Any
 
-from manx_agent.drivers import netlink_codec as codec
-from manx_agent.drivers.netlink_codec import attributes, bits_of, family_of, is_ipv6, nested
+from manx_agent.drivers.netlink_classes import encoded, ifaddrmsg, ifinfmsg, ndmsg, rtmsg
+from manx_agent.drivers.netlink_codec import (
+    RTM_DELLINK,
+    RTM_NEWADDR,
+    RTM_NEWLINK,
+    RTM_NEWNEIGH,
+    RTM_NEWROUTE,
+    bits_of,
+    family_of,
+    is_ipv6,
+)
 from manx_agent.drivers.netlink_wire import ABSENT, ALREADY, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Message
 from manx_core.api.v1alpha1 import ROUTE_PROTOCOL
 
@@ -67,44 +77,44 @@ def mac_address(container_id: str, pod_interface: str) -> str:
 
 def create_pair(link: PodLink, namespace: int) -> Message:
     """Both ends, down, the pod's in the namespace of that file descriptor from the start."""
-    peer = nested(
-        codec.VETH_INFO_PEER,
-        (codec.IFLA_IFNAME, link.pod_interface),
-        (codec.IFLA_ADDRESS, codec.mac(link.pod_mac)),
-        (codec.IFLA_MTU, link.mtu),
-        (codec.IFLA_NET_NS_FD, namespace),
-        header=_link(0),
-    )
-    body = _link(0) + attributes(
-        (codec.IFLA_IFNAME, link.interface),
-        (codec.IFLA_ADDRESS, codec.mac(NODE_MAC)),
-        (codec.IFLA_MTU, link.mtu),
-        nested(codec.IFLA_LINKINFO, (codec.IFLA_INFO_KIND, "veth"), nested(codec.IFLA_INFO_DATA, peer)),
-    )
+    peer = [
+        ("IFLA_IFNAME", link.pod_interface),
+        ("IFLA_ADDRESS", link.pod_mac),
+        ("IFLA_MTU", link.mtu),
+        ("IFLA_NET_NS_FD", namespace),
+    ]
+    veth = {"attrs": [("VETH_INFO_PEER", {"attrs": peer})]}
+    body = ifinfmsg()
+    body["attrs"] = [
+        ("IFLA_IFNAME", link.interface),
+        ("IFLA_ADDRESS", NODE_MAC),
+        ("IFLA_MTU", link.mtu),
+        ("IFLA_LINKINFO", {"attrs": [("IFLA_INFO_KIND", "veth"), ("IFLA_INFO_DATA", veth)]}),
+    ]
     about = f"create {link.interface} with {link.pod_interface} in the pod"
-    return Message(about, codec.RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body)
+    return Message(about, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, encoded(body))
 
 
 def delete_link(interface: str) -> Message:
-    body = _link(0) + attributes((codec.IFLA_IFNAME, interface))
-    return Message(f"delete {interface}", codec.RTM_DELLINK, 0, body, ABSENT)
+    body = ifinfmsg()
+    body["attrs"] = [("IFLA_IFNAME", interface)]
+    return Message(f"delete {interface}", RTM_DELLINK, 0, encoded(body), ABSENT)
 
 
 def set_up(interface: str, index: int) -> Message:
-    return Message(f"set {interface} up", codec.RTM_NEWLINK, 0, _link(index, IFF_UP))
-
-
-def _link(index: int, flags: int = 0) -> bytes:
-    return codec.IFINFOMSG.pack(0, 0, index, flags, flags)
+    body = ifinfmsg()
+    body["index"], body["flags"], body["change"] = index, IFF_UP, IFF_UP
+    return Message(f"set {interface} up", RTM_NEWLINK, 0, encoded(body))
 
 
 def add_address(address: str, pod_interface: str, index: int) -> Message:
     """Without duplicate address detection: nobody else is on the link, and until it was done the address would not be
     usable."""
-    flags = IFA_F_NODAD if is_ipv6(address) else 0
-    header = codec.IFADDRMSG.pack(family_of(address), bits_of(address), flags, RT_SCOPE_UNIVERSE, index)
-    body = header + attributes((codec.IFA_LOCAL, codec.packed(address)), (codec.IFA_ADDRESS, codec.packed(address)))
-    return Message(f"give {address} to {pod_interface}", codec.RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, body, ALREADY)
+    body = ifaddrmsg()
+    body["family"], body["prefixlen"], body["index"] = family_of(address), bits_of(address), index
+    body["flags"] = IFA_F_NODAD if is_ipv6(address) else 0
+    body["attrs"] = [("IFA_LOCAL", address), ("IFA_ADDRESS", address)]
+    return Message(f"give {address} to {pod_interface}", RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, encoded(body), ALREADY)
 
 
 def gateway_neighbour(gateway: str, index: int) -> Message:
@@ -118,9 +128,10 @@ def pod_neighbour(address: str, mac: str, index: int) -> Message:
 
 
 def _neighbour(about: str, address: str, mac: str, index: int) -> Message:
-    header = codec.NDMSG.pack(family_of(address), index, NUD_PERMANENT, 0, 0)
-    body = header + attributes((codec.NDA_DST, codec.packed(address)), (codec.NDA_LLADDR, codec.mac(mac)))
-    return Message(about, codec.RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, body)
+    body = ndmsg()
+    body["family"], body["ifindex"], body["state"] = family_of(address), index, NUD_PERMANENT
+    body["attrs"] = [("NDA_DST", address), ("NDA_LLADDR", mac)]
+    return Message(about, RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, encoded(body))
 
 
 def pod_routes(gateway: str, index: int) -> list[Message]:
@@ -143,9 +154,11 @@ def endpoint_routes_of(end: NodeEnd, index: int) -> list[Message]:
 
 
 def _route(about: str, destination: str, index: int, scope: int, protocol: int, gateway: str = "") -> Message:
-    family, length = family_of(destination or gateway), bits_of(destination) if destination else 0
-    body = codec.RTMSG.pack(family, length, 0, 0, RT_TABLE_MAIN, protocol, scope, RTN_UNICAST, 0)
-    body += attributes((codec.RTA_OIF, index))
-    body += attributes((codec.RTA_DST, codec.packed(destination))) if destination else b""
-    body += attributes((codec.RTA_GATEWAY, codec.packed(gateway))) if gateway else b""
-    return Message(about, codec.RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, body)
+    body = rtmsg()
+    body["family"], body["table"], body["type"] = family_of(destination or gateway), RT_TABLE_MAIN, RTN_UNICAST
+    body["scope"], body["proto"], body["dst_len"] = scope, protocol, bits_of(destination) if destination else 0
+    attributes: list[tuple[str, Any]] = [("RTA_OIF", index)]
+    attributes += [("RTA_DST", destination)] if destination else []
+    attributes += [("RTA_GATEWAY", gateway)] if gateway else []
+    body["attrs"] = attributes
+    return Message(about, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, encoded(body))

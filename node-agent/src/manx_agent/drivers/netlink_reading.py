@@ -13,9 +13,10 @@ import fcntl
 import socket
 import struct
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from manx_agent.drivers import netlink_codec as codec
+from manx_agent.drivers.netlink_classes import decoded, encoded, ifaddrmsg, ifinfmsg
 from manx_agent.drivers.netlink_codec import attributes, bits_of, family_of, is_ipv6, packed, parsed, spelt
 from manx_agent.drivers.netlink_messages import IFF_UP, PREFIX, RT_SCOPE_UNIVERSE, PodLink, gateway_of
 from manx_agent.drivers.netlink_wire import NetlinkError, Wire
@@ -83,7 +84,7 @@ class Reader:
         return found
 
     def interfaces(self) -> tuple[Interface, ...]:
-        names = {index: codec.text(found.get(codec.IFLA_IFNAME, b"")) for index, found in self._links()}
+        names = {link["index"]: link.get_attr("IFLA_IFNAME") for link in self._links()}
         addresses: dict[str, list[str]] = {}
         for found in self._addresses():
             name = names.get(found.link, PREFIX)
@@ -98,17 +99,17 @@ class Reader:
     def mtu_of(self, address: str) -> int:
         """Of the interface that has the address; 1500 if none has."""
         index = next((found.link for found in self._addresses() if found.address == address), 0)
-        mtus = (codec.number(found.get(codec.IFLA_MTU, b"")) for number, found in self._links() if number == index)
+        mtus = (int(link.get_attr("IFLA_MTU")) for link in self._links() if link["index"] == index)
         return next(mtus, 0) or DEFAULT_MTU
 
-    def _links(self) -> list[tuple[int, dict[int, bytes]]]:
-        """Index and attributes."""
-        bodies = self._table(codec.RTM_GETLINK, codec.IFINFOMSG.pack(0, 0, 0, 0, 0))
-        return [(codec.IFINFOMSG.unpack_from(body)[2], parsed(body, codec.IFINFOMSG.size)) for body in bodies]
+    def _links(self) -> list[Any]:
+        return [decoded(ifinfmsg, body) for body in self._table(codec.RTM_GETLINK, encoded(ifinfmsg()))]
 
     def _addresses(self, family: int = socket.AF_UNSPEC, index: int = 0) -> list[Address]:
         """`index` 0: of all interfaces."""
-        return [_address(body) for body in self._table(codec.RTM_GETADDR, codec.IFADDRMSG.pack(family, 0, 0, 0, index))]
+        asked = ifaddrmsg()
+        asked["family"], asked["index"] = family, index
+        return [_address(body) for body in self._table(codec.RTM_GETADDR, encoded(asked))]
 
     def _routes(self, family: int, index: int) -> list[Route]:
         body = codec.RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0) + attributes((codec.RTA_OIF, index))
@@ -124,10 +125,9 @@ class Reader:
 
 
 def _address(body: bytes) -> Address:
-    _, prefix_length, _, scope, index = codec.IFADDRMSG.unpack_from(body)
-    found = parsed(body, codec.IFADDRMSG.size)
-    address = spelt(found.get(codec.IFA_LOCAL) or found.get(codec.IFA_ADDRESS, b""))
-    return Address(index, address, prefix_length, scope)
+    found = decoded(ifaddrmsg, body)
+    address = found.get_attr("IFA_LOCAL") or found.get_attr("IFA_ADDRESS")
+    return Address(found["index"], address, found["prefixlen"], found["scope"])
 
 
 def _route(body: bytes) -> Route:
