@@ -215,6 +215,6 @@ def _tier_in_use(version: str, kind: str, tier: str) -> dict[str, Any]:
     validation = {
         "expression": f"{tier}.?tier.orValue('default') != oldObject.metadata.name",
         "messageExpression": f"'Tier ' + oldObject.metadata.name + ' is in use by policy ' + {policy}"
-        " + '. Delete its policies first, or give them another spec.tier'",
+        " + '. Delete its policies first, or give them another spec.tier; if that was done just now, try again'",
     }
     return held_to(on(GROUP, ["tiers"], ["DELETE"]), validation, (version, kind))

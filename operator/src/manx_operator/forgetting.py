@@ -11,8 +11,10 @@ the address would be let through where its predecessor was. So, for addresses th
 2. When every node's report says that it has applied its part of the barrier, the addresses behind it are clear. A node
    that is gone, or that was sent nothing, is waited for no longer.
 One barrier at a time: what is freed meanwhile waits for the next. A process that has just started does not know which
-chunks were deleted before, so it waits a while before its first one. Reports are compared watch by watch, because the
-two watches of an agent (its own label; every node's) progress apart.
+chunks were deleted before (of those that are there it knows the last change), so it waits a while before its first one:
+longer than an agent takes to notice that its watch is dead. A node that is cut off for all of that time, and had such a
+chunk, is the one case that is not covered; its policies are of that time as well. Reports are compared watch by watch,
+because the two watches of an agent (its own label; every node's) progress apart.
 """
 
 from __future__ import annotations
