@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Iterable
 from typing import Self
 
 from bench.scale.world import OURS
@@ -48,10 +49,14 @@ class Pulse:
 
     def peak(self) -> int:
         """The most events that any span of one second had."""
-        most, window = 0, deque[float]()
-        for at in sorted(self._times):
-            window.append(at)
-            while window[0] < at - 1.0:
-                window.popleft()
-            most = max(most, len(window))
-        return most
+        return most_in_a_second(self._times)
+
+
+def most_in_a_second(times: Iterable[float]) -> int:
+    most, window = 0, deque[float]()
+    for at in sorted(times):
+        window.append(at)
+        while window[0] < at - 1.0:
+            window.popleft()
+        most = max(most, len(window))
+    return most

@@ -34,7 +34,7 @@ async def snapshot(client: KubeClient) -> Snapshot:
     """Raises KubeError."""
     listings = await asyncio.gather(*(client.list_all(resource, Obj) for resource in OURS))
     return {
-        (resource.plural, obj["metadata"]["name"]): _elements(resource, obj)
+        (resource.plural, obj["metadata"]["name"]): elements(resource, obj)
         for resource, listing in zip(OURS, listings, strict=True)
         for obj in listing.items
     }
@@ -46,7 +46,7 @@ def difference(before: Snapshot, after: Snapshot) -> Difference:
     return Difference(sum(bool(elements) for elements in changed), sum(map(len, changed)))
 
 
-def _elements(resource: Resource, obj: Obj) -> frozenset[str]:
+def elements(resource: Resource, obj: Obj) -> frozenset[str]:
     """What of an object can change by itself; the object's being there is one of them."""
     spec = {key: value for key, value in obj["spec"].items() if key not in ("epoch", _PARTS.get(resource))}
     parts = obj["spec"].get(_PARTS.get(resource, ""), [])

@@ -1,0 +1,51 @@
+"""What holds a burst's writes to its change: the counting of differences, and of writes in a second."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bench.scale.pulse import most_in_a_second
+from bench.scale.snapshots import Difference, difference, elements
+from manx_kube.resources import ADDRESS_GROUPS, NODE_STATES, POLICY_PROGRAMS
+
+
+def chunk(*members: str, labels: tuple[str, ...] = (), epoch: int = 1) -> frozenset[str]:
+    spec = {"epoch": epoch, "group": "g", "chunk": 0, "members": list(members)}
+    return elements(ADDRESS_GROUPS, {"metadata": {"labels": dict.fromkeys(labels, "")}, "spec": spec})
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ({"a": chunk("1", "2")}, {"a": chunk("2", "1", epoch=2)}, Difference(0, 0)),
+        ({"a": chunk("1", "2")}, {"a": chunk("2", "3")}, Difference(1, 2)),
+        ({"a": chunk("1"), "b": chunk("1")}, {"a": chunk("1", labels=("x", "y")), "b": chunk()}, Difference(2, 3)),
+        ({}, {"a": chunk("1")}, Difference(1, 2)),
+        ({"a": chunk("1", labels=("x",))}, {}, Difference(1, 3)),
+    ],
+)
+def test_a_difference_counts_objects_and_what_of_them_is_another(
+    before: dict[str, Any], after: dict[str, Any], expected: Difference
+) -> None:
+    assert difference({("k", k): v for k, v in before.items()}, {("k", k): v for k, v in after.items()}) == expected
+
+
+def test_endpoints_count_each_and_a_program_as_one() -> None:
+    one, two = (
+        {"metadata": {}, "spec": {"endpoints": [{"uid": uid} for uid in uids], "mtu": mtu}}
+        for uids, mtu in (("ab", 1), ("abc", 2))
+    )
+    found = difference({("n", "x"): elements(NODE_STATES, one)}, {("n", "x"): elements(NODE_STATES, two)})
+    assert found == Difference(1, 3)  # the rest of the spec goes, comes, and an endpoint comes
+    rules = [{"metadata": {}, "spec": {"ingress": [{"ports": [n]}]}} for n in (1, 2)]
+    before, after = ({("p", "x"): elements(POLICY_PROGRAMS, rule)} for rule in rules)
+    assert difference(before, after) == Difference(1, 2)
+
+
+@pytest.mark.parametrize(
+    ("times", "most"), [([], 0), ([5.0], 1), ([0.0, 0.9, 1.8], 2), ([3.0, 1.0, 2.0], 2), ([0.0, 0.2, 0.4, 2.0, 2.1], 3)]
+)
+def test_the_second_that_has_most_may_begin_anywhere(times: list[float], most: int) -> None:
+    assert most_in_a_second(times) == most
