@@ -1,4 +1,4 @@
-"""Running other programs: iptables-restore, ipset, conntrack.
+"""Running other programs: iptables-restore, ipset.
 
 Owns: starting a program, feeding it, its time limit, and turning every way in which it can fail into our own errors.
 Must not: know any program in particular, or retry.
