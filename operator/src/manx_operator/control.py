@@ -91,7 +91,7 @@ class Control:
         self._feed = PolicyFeed(inputs, self.model, self._kinds)
         self._statuses = PolicyStatuses(
             client, inputs, self.observed, term, announcer.recorder, self.model.nodes_of,
-            self.model.remarks, buckets=(statuses, bucket), coalesce=settings.status_coalesce,
+            self.model.remarks, self.model.problems, buckets=(statuses, bucket), coalesce=settings.status_coalesce,
         )  # fmt: skip
         self.speakers = Speakers(inputs.nodes.cache, inputs.reports.cache, self._kinds)
         self.pools = Pools(self._kinds, services)
@@ -263,7 +263,7 @@ class Control:
         changes = self.model.drain()
         self.writer.mark(Key(RESOURCE_OF[kind], name) for kind, name in changes.objects)
         self._statuses.touched(name for kind, name in changes.objects if kind == "PolicyProgram")
-        self._statuses.remarked(changes.remarked)
+        self._statuses.remarked(changes.remarked | {policy.program for policy in changes.policies})
         self.writer.mark(Key(r.NODE_STATES, name) for name in changes.nodes)
         touched = self.blocks.plan()
         self.writer.mark(self.blocks.blocks_of(touched))

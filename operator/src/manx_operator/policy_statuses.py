@@ -72,6 +72,7 @@ class PolicyStatuses:
         recorder: EventRecorder,
         nodes_of: Callable[[str], frozenset[str]],
         remarks_of: Callable[[str], Iterable[str]],
+        problems_of: Callable[[PolicyId], Iterable[Any]],
         *,
         buckets: Collection[TokenBucket],
         coalesce: float = COALESCE,
@@ -83,6 +84,7 @@ class PolicyStatuses:
         self._term = term
         self._recorder = recorder
         self._remarks_of = remarks_of
+        self._problems_of = problems_of
         self._coalesce = coalesce
         self.in_force = InForce(nodes_of, inputs.reports.cache, time.monotonic)
         self._programs = inputs.ours[r.POLICY_PROGRAMS].cache
@@ -287,8 +289,12 @@ class PolicyStatuses:
 
     def _of_program(self, program: StoredProgram, standing: Standing) -> _Written | None:
         before: dict[str, Any] = msgspec.to_builtins(program.status)
-        said = [_remarks(self._remarks_of(program.metadata.name)), _in_force(standing, None)]
-        made = merged(said, before.get("conditions") or [], _now())
+        conditions_before = before.get("conditions") or []
+        valid = self._program_valid(program)
+        said = [_remarks(self._remarks_of(program.metadata.name)), _in_force(standing, valid)]
+        if valid.status == "False" or any(found["type"] == valid.type for found in conditions_before):
+            said.append(valid)
+        made = merged(said, conditions_before, _now())
         conditions = tuple(msgspec.convert(condition, v1alpha1.Condition) for condition in made)
         source = program.spec.source
         after = v1alpha1.PolicyProgramStatus(
@@ -297,6 +303,13 @@ class PolicyStatuses:
         if after == program.status:
             return None
         return _Written(r.POLICY_PROGRAMS, program, _full(after))
+
+    def _program_valid(self, program: StoredProgram) -> Said:
+        """Of the Kubernetes NetworkPolicy that the program is of; said where it is not, or was not."""
+        source = program.spec.source
+        wrong = self._problems_of(PolicyId("knp", source.namespace, source.name))
+        text = some((f"{problem.field}: {problem.message}" for problem in wrong), shown=10)
+        return Said("Valid", "False", "Invalid", text) if text else Said("Valid", "True", "Valid")
 
     def _status(self, name: str, standing: Standing | None) -> dict[str, Any]:
         program = self._observed.get(Key(r.POLICY_PROGRAMS, name))

@@ -11,6 +11,7 @@ from manx_kube.resources import (
     CALICO_NETWORK_POLICIES,
     FELIX_CONFIGURATIONS,
     GLOBAL_NETWORK_POLICIES,
+    NETWORK_POLICIES,
     NODE_REPORTS,
     NODE_STATES,
     POLICY_PROGRAMS,
@@ -101,6 +102,36 @@ async def test_kubernetes_policies_are_told_of_in_their_programs() -> None:
             applied(world, "n1", "n2")
             await eventually(lambda: condition(world, POLICY_PROGRAMS, "knp.d.p", "InForce")[0] == "True")
             assert status_of(world, POLICY_PROGRAMS, "knp.d.p")["nodes"]["inForce"] == 2
+
+
+async def test_an_invalid_kubernetes_policy_is_told_of_in_its_program_and_by_an_event() -> None:
+    async with cluster() as world:
+        small(world)
+
+        def declare(cidr: str) -> None:
+            spec = {
+                "podSelector": {"matchLabels": {"app": "web"}},
+                "ingress": [{"from": [{"ipBlock": {"cidr": cidr}}]}],
+            }
+            world.put(NETWORK_POLICIES, {"metadata": {"name": "p", "namespace": "d", "uid": "p"}, "spec": spec})
+
+        def said(type_: str) -> tuple[str, str, str]:
+            return condition(world, POLICY_PROGRAMS, "knp.d.p", type_)
+
+        declare("192.0.2.0/24")
+        async with leading(world, settings=SETTINGS) as leader:
+            await eventually(lambda: said("InForce")[1] == "Waiting")
+            assert said("Valid") == ("", "", "")
+            declare("192.0.2.0/33")
+            await eventually(lambda: said("Valid")[0] == "False")
+            assert "spec.ingress[0].from[0].ipBlock.cidr" in said("Valid")[2]
+            await settled(world, leader)
+            applied(world, "n1", "n2")
+            await eventually(lambda: said("InForce")[1] == "Invalid")
+            await eventually(lambda: ("Warning", "InvalidPolicy") in told(world, "p"))
+            assert "192.0.2.0/24" in str(world.all(POLICY_PROGRAMS)["knp.d.p"]["spec"])
+            declare("192.0.2.0/25")
+            await eventually(lambda: said("Valid")[0] == "True")
 
 
 async def test_nothing_more_is_written_when_nothing_changes_also_by_a_new_leader() -> None:
