@@ -167,9 +167,25 @@ def test_no_json_is_an_exception(value: object) -> None:
     messages.parse(json.dumps({"type": "update", "neighbor": value}))
 
 
+def test_what_several_sessions_are_told_is_told_in_one_line() -> None:
+    other = messages.SessionId("198.51.100.3", 64512, 64512)
+    assert list(messages.withdraw([SESSION, other], {"10.0.1.0/24", "10.0.0.0/24"})) == [
+        "neighbor 198.51.100.2 local-as 64512 peer-as 65000 , neighbor 198.51.100.3 local-as 64512 peer-as 64512 "
+        "withdraw attributes next-hop self nlri 10.0.0.0/24 10.0.1.0/24"
+    ]
+
+
+@given(st.integers(0, 3 * messages.SESSIONS_PER_LINE))
+def test_every_session_is_named_once_however_many_there_are(count: int) -> None:
+    sessions = [messages.SessionId(f"10.0.{n // 256}.{n % 256}", 64512, 64512) for n in range(count)]
+    commands = list(messages.announce(sessions, {"10.1.0.0/24"}))
+    named = [part for command in commands for part in command.split(" announce ")[0].split(" , ")]
+    assert named == [session.selector for session in sessions]
+
+
 @given(st.frozensets(st.integers(0, 999).map(lambda n: f"10.{n // 256}.{n % 256}.0/24")))
 def test_commands_name_every_prefix_once_and_fit_exabgps_lines(prefixes: frozenset[str]) -> None:
-    commands = list(messages.announce(SESSION, prefixes))
+    commands = list(messages.announce([SESSION], prefixes))
     named = [word for command in commands for word in command.split(" nlri ")[1].split()]
     assert sorted(named) == sorted(prefixes)
     assert all(len(command.split(" nlri ")[1].split()) <= messages.NLRI_PER_LINE for command in commands)

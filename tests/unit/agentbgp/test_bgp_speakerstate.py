@@ -58,13 +58,14 @@ class Peers:
 
     def take(self, commands: Iterable[str]) -> None:
         for command in commands:
-            found = re.match(r"neighbor (\S+) local-as (\d+) peer-as (\d+) (announce|withdraw) (.*)", command)
+            found = re.fullmatch(r"(neighbor .*) (announce|withdraw) (.*)", command)
             if found is None:
                 assert command in ("reload", "show neighbor json"), command
                 continue
-            session = SessionId(found[1], int(found[2]), int(found[3]))
-            assert session in self.up, "a command for a session that is not established"
-            self._tell(session.peer, found[4], found[5])
+            for peer, local_as, peer_as in re.findall(r"neighbor (\S+) local-as (\d+) peer-as (\d+)", found[1]):
+                session = SessionId(peer, int(local_as), int(peer_as))
+                assert session in self.up, "a command for a session that is not established"
+                self._tell(session.peer, found[2], found[3])
 
     def _tell(self, peer: str, verb: str, rest: str) -> None:
         if rest.startswith("eor "):

@@ -42,7 +42,7 @@ def main() -> None:
         time.sleep(POLL_SECONDS)
     paths.environment.touch(mode=0o600)
     environment = {**ENVIRONMENT, "EXABGP_ENVFILE": str(paths.environment), **os.environ}
-    os.execve(sys.executable, [sys.executable, "-m", "exabgp", "server", str(paths.config)], environment)
+    os.execve(sys.executable, [sys.executable, "-m", "manx_agent.bgp.server", str(paths.config)], environment)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ of what was announced before, and while an update waits for a peer that is away 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Set
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -117,11 +117,7 @@ class SpeakerState:
         self.desired = desired
         if self.learning:
             return
-        for session in self.sessions.values():
-            if session.up and session.peer not in desired.peers:
-                self._tell(session, frozenset())
-            elif session.up:
-                self._greet(session)
+        self._tell([session for session in self.sessions.values() if session.up])
 
     @property
     def reload_due(self) -> bool:
@@ -191,16 +187,8 @@ class SpeakerState:
         self.received[session.peer] = {}
         self._announced[session.peer] = set()
         self._greeted.discard(session.peer)
-        if self.learning or session.peer not in self.desired.peers:
-            return
-        self._greet(session)
-
-    def _greet(self, session: Session) -> None:
-        """Tells an established session what is wanted, and, the first time, that this was all."""
-        self._tell(session, self._wanted(session))
-        if session.peer not in self._greeted:
-            self._greeted.add(session.peer)
-            self._commands.append(messages.end_of_rib(session.id))
+        if not self.learning:
+            self._tell([session])
 
     def _down(self, session: Session, reason: str, now: float) -> None:
         notified = reason.startswith("notification ")
@@ -233,14 +221,25 @@ class SpeakerState:
             self._notes.append(note)
 
     def _wanted(self, session: Session) -> frozenset[str]:
-        """What it is to carry: prefixes of its own family."""
-        return _of_version(self.desired.announce, session.id.version)
+        """What it is to carry: prefixes of its own family; nothing where the session itself is to go."""
+        wanted = self.desired.announce if session.peer in self.desired.peers else frozenset[str]()
+        return _of_version(wanted, session.id.version)
 
-    def _tell(self, session: Session, wanted: Set[str]) -> None:
-        told = self._announced.setdefault(session.peer, set())
-        self._commands.extend(messages.withdraw(session.id, told - wanted))
-        self._commands.extend(messages.announce(session.id, wanted - told))
-        self._announced[session.peer] = set(wanted)
+    def _tell(self, sessions: list[Session]) -> None:
+        """Tells established sessions what is wanted, all that are told the same in one breath, and, the first time,
+        that this was all."""
+        changes: dict[tuple[frozenset[str], frozenset[str]], list[SessionId]] = {}
+        for session in sessions:
+            told, wanted = self._announced.setdefault(session.peer, set()), self._wanted(session)
+            changes.setdefault((frozenset(told - wanted), wanted - told), []).append(session.id)
+            self._announced[session.peer] = set(wanted)
+        for (withdrawn, announced), ids in changes.items():
+            self._commands.extend(messages.withdraw(ids, withdrawn))
+            self._commands.extend(messages.announce(ids, announced))
+        for session in sessions:
+            if session.peer in self.desired.peers and session.peer not in self._greeted:
+                self._greeted.add(session.peer)
+                self._commands.append(messages.end_of_rib(session.id))
 
     # What a relay that replaces a killed one has to find out.
 
@@ -299,11 +298,10 @@ class SpeakerState:
 
     def _take_over(self, session: Session) -> None:
         """What a former relay may have announced is not known to be: the wanted is announced again in any case."""
-        wanted = self._wanted(session) if session.peer in self.desired.peers else frozenset()
-        self._tell(session, self._announced.get(session.peer, set()) & wanted)
+        unwanted = self._announced.get(session.peer, set()) - self._wanted(session)
+        self._commands.extend(messages.withdraw([session.id], unwanted))
         self._announced[session.peer] = set()
-        if session.peer in self.desired.peers:
-            self._greet(session)
+        self._tell([session])
 
 
 def _of_version(prefixes: frozenset[str], version: int) -> frozenset[str]:

@@ -1,0 +1,137 @@
+"""Which of ExaBGP's peers get a turn, and when the next one is due."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from exabgp.bgp.fsm import FSM
+from exabgp.reactor.delay import Delay
+from exabgp.version import version
+
+from manx_agent.bgp.reactor import KNOWN, NEVER, RestingPeer, RestingReactor, install
+
+TICK = 0.05
+NOW = 1000.0
+
+
+class Neighbor(dict[str, Any]):
+    """As much of ExaBGP's as is asked."""
+
+    def __init__(self) -> None:
+        super().__init__(passive=False)
+        self.rib = SimpleNamespace(outgoing=SimpleNamespace(pending=lambda: False))
+        self.eor: list[Any] = []
+        self.messages: list[Any] = []
+
+
+def peer(fd: int = 7, **altered: Any) -> RestingPeer:
+    """One that is established and rests: a KEEPALIVE to be sent at 1030, the hold timer expires after 1090."""
+    one = RestingPeer.__new__(RestingPeer)
+    values = {
+        "resting": True,
+        "fsm": FSM.ESTABLISHED,
+        "proto": SimpleNamespace(fd=lambda: fd),
+        "generator": iter(()),
+        "neighbor": Neighbor(),
+        "send_timer": SimpleNamespace(last_sent=1000, keepalive=30),
+        "recv_timer": SimpleNamespace(last_read=1000, holdtime=90),
+        "_delay": Delay(),
+        "_restart": True,
+        "_teardown": None,
+        "_neighbor": None,
+        **altered,
+    }
+    one.__dict__.update(values)
+    return one
+
+
+def send_something(one: RestingPeer) -> None:
+    one.neighbor.rib.outgoing.pending = lambda: True
+
+
+def test_one_that_rests_is_due_when_its_first_timer_is() -> None:
+    assert peer().due(NOW, TICK) == 1030
+    assert peer(send_timer=SimpleNamespace(last_sent=1000, keepalive=0)).due(NOW, TICK) == 1091
+    silent = SimpleNamespace(last_sent=1000, keepalive=0), SimpleNamespace(last_read=1000, holdtime=0)
+    assert peer(send_timer=silent[0], recv_timer=silent[1]).due(NOW, TICK) == NEVER
+
+
+def test_one_with_something_to_send_is_due_at_once() -> None:
+    one = peer()
+    send_something(one)
+    assert one.due(NOW, TICK) == 0
+
+
+@pytest.mark.parametrize(
+    "altered",
+    [
+        {"resting": False},
+        {"fsm": FSM.OPENSENT},
+        {"_teardown": 3},
+        {"_teardown": 3, "_restart": False, "fsm": FSM.IDLE, "generator": None},
+        {"_neighbor": SimpleNamespace()},
+    ],
+)
+def test_any_other_is_awake_and_due_at_the_next_tick(altered: dict[str, Any]) -> None:
+    one = peer(**altered)
+    assert not one.rests()
+    assert one.due(NOW, TICK) == NOW + TICK
+
+
+def reactor(**peers: RestingPeer) -> RestingReactor:
+    one = RestingReactor.__new__(RestingReactor)
+    one.__dict__.update(
+        _peers=peers,
+        _sleep_time=TICK,
+        _ready=set(),
+        _key_of={},
+        _awake=set(),
+        _stale=True,
+        _busy=False,
+        signal=SimpleNamespace(received=0),
+        listener=None,
+        _others=set(),
+        _signals=SimpleNamespace(fileno=lambda: 3),
+        asynchronous=SimpleNamespace(ready=lambda: True),
+        _poller=SimpleNamespace(register=lambda fd: None),
+    )
+    return one
+
+
+def asleep(**peers: RestingPeer) -> RestingReactor:
+    """With no timer of any peer due for an age."""
+    for one in peers.values():
+        one.recv_timer.last_read = one.send_timer.last_sent = 1e12
+    found = reactor(**peers)
+    assert found.active_peers() == set()
+    return found
+
+
+def test_one_whose_socket_has_something_gets_a_turn_and_no_other() -> None:
+    found = asleep(a=peer(7), b=peer(8))
+    found._ready = {8}
+    assert found.active_peers() == {"b"}
+
+
+def test_a_peer_that_is_removed_while_it_rests_gets_a_turn() -> None:
+    """Nothing else would ever take it out of ExaBGP's list, where it would answer for its successor."""
+    found = asleep(a=peer())
+    found._peers["a"]._teardown, found._peers["a"]._restart = 3, False
+    found.look_again()
+    assert found.active_peers() == {"a"}
+
+
+def test_what_a_command_left_to_be_sent_is_seen_after_it() -> None:
+    found = asleep(a=peer())
+    assert found._patience(0) == 0
+    send_something(found._peers["a"])
+    assert found._patience(50) < 0.01
+    assert found.active_peers() == {"a"}
+
+
+def test_another_version_of_exabgp_runs_by_its_own_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert version.startswith(KNOWN)
+    monkeypatch.setattr("manx_agent.bgp.reactor.version", "6.0.0")
+    assert not install()
