@@ -49,9 +49,13 @@ MEASURES = {
     "policy": Measure("a policy into all nodes' kernels, on a lab", "bench.policy_to_kernel", quick=False),
     "footprint": Measure("memory and idle CPU of every process, on a lab", "bench.footprint", quick=False),
     "cni": Measure("CNI ADD and DEL", "bench.cni_bench"),
+    "kernel": Measure("rules walked, traffic, writes to the kernel, 50 pods at once", "bench.kernel"),
+    "bgp": Measure("a block into another node's kernel, by BGP", "bench.bgp_bench"),
+    "speaker": Measure("a BGP speaker with many neighbors", "bench.speaker"),
     "operator": Measure("the operator on 10,000 pods: starts, lag, failover, bursts", "bench.scale.operator_rows"),
     "watchers": Measure(
         "200 agents on one API server, beside clients that watch everything", "bench.scale.watchers", False
     ),
     "agent": Measure("the agent among 10,000 pods, and what each change costs", "bench.scale.agent_rows"),
+    "model": Measure("the operator's computing alone: Antrea's published cases, single changes", "bench.model.rows"),
 }

@@ -1,0 +1,1 @@
+"""The operator's computing alone: one process, no I/O but the reading of its inputs' JSON."""
