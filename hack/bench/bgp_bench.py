@@ -1,39 +1,41 @@
-#!/usr/bin/env python3
-"""How long a block takes from one node's announcement to another node's kernel, and what ExaBGP costs when idle.
+"""How long a block takes from one node's announcement to another node's kernel.
 
-Real ExaBGP and real routes, in network namespaces of its own (root). The floor, in the same run: adding that route with
-`ip route` in the other node's namespace. Prints a table.
-
-    sudo .venv/bin/python hack/bench/bgp_bench.py [--nodes 3] [--rounds 20] [--idle 20]
+Owns: the figures. Must not: play anything: real agents' BGP, real ExaBGP and real routes, in network namespaces of its
+own (root). The floor, in the same run: adding that route with `ip route` in the other node's namespace.
 """
 
 from __future__ import annotations
 
-import argparse
-import os
-import statistics
-import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "support"))
-
+from bench.figures import Figure
+from bench.measures import Given
 from bgp_lab import Mesh, Node, mesh_of
 from manx_core.api.v1alpha1 import BgpSettings
 
-TICKS = os.sysconf("SC_CLK_TCK")
-PAGE = os.sysconf("SC_PAGE_SIZE")
+NODES = 3
+ROUNDS = {"quick": 3, "full": 20}
 
 
-def milliseconds(seconds: list[float]) -> str:
-    ordered = sorted(seconds)
-    return f"median {statistics.median(ordered) * 1000:6.1f} ms, worst {ordered[-1] * 1000:6.1f} ms"
+def measure(given: Given) -> Iterator[Figure]:
+    """Raises RuntimeError, OSError."""
+    with tempfile.TemporaryDirectory() as directory:
+        started = time.perf_counter()
+        with mesh_of(NODES, Path(directory), BgpSettings()) as mesh:
+            up = (time.perf_counter() - started,)
+            yield Figure("bgp.start", f"{NODES} nodes: nothing to full mesh and routes", "s", up)
+            floor = added(mesh.nodes[-1], ROUNDS[given.size])
+            took = announced_to_kernel(mesh, ROUNDS[given.size])
+    name = "a block announced to another node's kernel having it"
+    yield Figure("bgp.kernel", name, "ms", took, "ip route add", floor)
 
 
-def announced_to_kernel(mesh: Mesh, rounds: int) -> list[float]:
-    """From the view's being handed to the first node's agent to the last node's kernel having the route."""
+def announced_to_kernel(mesh: Mesh, rounds: int) -> tuple[float, ...]:
+    """Milliseconds from handing the view to the first node's agent until the last node's kernel has the route."""
     origin, target = mesh.nodes[0], mesh.nodes[-1]
     took = []
     for number in range(rounds):
@@ -46,12 +48,12 @@ def announced_to_kernel(mesh: Mesh, rounds: int) -> list[float]:
         origin.apply(view)
         while block not in target.routes():
             pass
-        took.append(time.perf_counter() - started)
-    return took
+        took.append((time.perf_counter() - started) * 1000)
+    return tuple(took)
 
 
-def floor(node: Node, rounds: int) -> list[float]:
-    """`ip route add`, and reading it back as above."""
+def added(node: Node, rounds: int) -> tuple[float, ...]:
+    """Milliseconds of `ip route add`, and reading it back as above."""
     took = []
     for number in range(rounds):
         prefix = f"10.201.{number}.0/26"
@@ -59,47 +61,6 @@ def floor(node: Node, rounds: int) -> list[float]:
         node.namespace.ip("route", "add", prefix, "via", "198.51.100.1", "proto", "77", "metric", "78")
         while prefix not in node.routes():
             pass
-        took.append(time.perf_counter() - started)
+        took.append((time.perf_counter() - started) * 1000)
         node.namespace.ip("route", "del", prefix, "metric", "78")
-    return took
-
-
-def processor_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
-
-
-def resident(pid: int) -> float:
-    """Megabytes."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE / 1e6
-
-
-def idle(node: Node, seconds: float) -> None:
-    relay = node.relay_pid
-    assert relay is not None
-    pids = {"ExaBGP": node.speaker_pid, "relay": relay}
-    before = {name: processor_seconds(pid) for name, pid in pids.items()}
-    time.sleep(seconds)
-    for name, pid in pids.items():
-        share = (processor_seconds(pid) - before[name]) / seconds * 100
-        print(f"{name + ', idle':40} {share:6.2f} % of a core, {resident(pid):5.1f} MB resident")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--nodes", type=int, default=3)
-    parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--idle", type=float, default=20.0)
-    given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as directory:
-        started = time.perf_counter()
-        with mesh_of(given.nodes, Path(directory), BgpSettings()) as mesh:
-            print(f"{given.nodes} nodes, load {os.getloadavg()[0]:.1f}, {os.cpu_count()} processors")
-            print(f"{'cold start to full mesh and routes':40} {time.perf_counter() - started:6.1f} s")
-            print(f"{'floor: ip route add':40} {milliseconds(floor(mesh.nodes[-1], given.rounds))}")
-            print(f"{'announced -> other kernel':40} {milliseconds(announced_to_kernel(mesh, given.rounds))}")
-            idle(mesh.nodes[0], given.idle)
-
-
-if __name__ == "__main__":
-    main()
+    return tuple(took)
