@@ -57,7 +57,7 @@ def status_of(world: Cluster, resource: Resource, name: str) -> dict[str, Any]:
 def condition(world: Cluster, resource: Resource, name: str, type_: str) -> tuple[str, str, str]:
     for found in status_of(world, resource, name).get("conditions", []):
         if found["type"] == type_:
-            return found["status"], found["reason"], found["message"]
+            return found["status"], found["reason"], found.get("message", "")
     return "", "", ""
 
 
