@@ -9,17 +9,19 @@ filter FORWARD   → manx-forward             out mnx+, not to an endpoint in fo
                                             in mnx+ → manx-from; out mnx+ → manx-arrive; else back
 filter INPUT     in mnx+ → manx-from        a pod's traffic to its own node is subject to its egress policy
                                             (IPv6: manx-input, where neighbour discovery is let through first)
-manx-from        established ACCEPT, invalid DROP, to itself ACCEPT;
-                 by class of the sender → manx-ce-CLASS, or manx-to where egress is not isolated; else DROP
+manx-from        established ACCEPT, invalid DROP, to itself ACCEPT; not isolated for egress → manx-to;
+                 by class of the sender → manx-ce-CLASS; else DROP
 manx-to          out mnx+ → manx-in; to this node: defaultEndpointToHostAction; else ACCEPT
 manx-arrive      established ACCEPT, invalid DROP; → manx-in
-manx-in          by class of the receiver → manx-ci-CLASS, or ACCEPT where ingress is not isolated; else DROP
+manx-in          not isolated for ingress: ACCEPT; by class of the receiver → manx-ci-CLASS; else DROP
 nat POSTROUTING  → manx-nat                 from a natOutgoing pool to outside of all pools: MASQUERADE
 ```
 
 - All of these goto, so the chains of a class need not return. manx-from, manx-to, manx-arrive and manx-in always come
   to a verdict. (With iptablesFilterAllowAction Return, ACCEPT is RETURN, which is from here to the built-in chain.)
 - Nothing here names an endpoint: a pod comes and goes by its set memberships alone.
+- Endpoints that are not isolated in a direction are in one set, whatever their class: one rule decides. Those of the
+  others' classes are found by `signs` where there are many, before all classes are asked for.
 - Anti-spoofing stands before connection tracking. It also silences endpoints that are not in force, their established
   connections included; the rule at the head of manx-forward does the same for what is sent to them.
 - IPv6: a pod in force may also send from link-local addresses and from none (`::`) by its own interface, which nodes
@@ -46,7 +48,8 @@ from dataclasses import dataclass
 from manx_agent.render import names
 from manx_agent.render.family import IPV4, Family
 from manx_agent.render.image import FIRST, LAST, Chains, Image, Jumps, Rules, Table, seal
-from manx_agent.render.style import DROP, Style
+from manx_agent.render.signs import asking, signs_for
+from manx_agent.render.style import DROP, Direction, Style
 
 _PODS = names.POD_INTERFACES
 _NEIGHBOURLY = (131, 132, 133, 135, 136, 143)
@@ -192,26 +195,44 @@ _ENTRIES: Mapping[str, tuple[tuple[str, str, tuple[str, ...]], ...]] = {
 def dispatch_chains(
     family: Family, classes: Mapping[str, Isolation], style: Style, reaches_itself: bool = True
 ) -> dict[str, Rules]:
-    """manx-from and manx-in for these classes. `reaches_itself`: the kernel can run `Family.same`."""
-    ordered = sorted(classes.items(), key=lambda item: names.class_set(item[0]))
-    senders = [_from(family, name, isolation.egress) for name, isolation in ordered]
-    receivers = [_in(family, name, isolation.ingress, style) for name, isolation in ordered]
+    """manx-from, manx-in and the chains below them, for the classes that are isolated in some direction.
+    `reaches_itself`: the kernel can run `Family.same`."""
     itself = [f"{family.same}{style.final}"] if reaches_itself else []
-    ends = {direction: _denied(style, "", direction, _UNDECIDED) for direction in ("ingress", "egress")}
+    senders = {name: _from(family, name) for name in _ordered(classes) if classes[name].egress}
+    receivers = {name: _in(family, name) for name in _ordered(classes) if classes[name].ingress}
+    free = f"-m set --match-set {family.set(names.OPEN_OUT)} src,src -g {names.TO}"
+    taken = f"-m set --match-set {family.set(names.OPEN_IN)} dst,dst {style.final}"
+    signs = signs_for(len(classes))
     return {
-        names.FROM: seal(names.FROM, [*_tracked(style), *itself, *senders, *ends["egress"]]),
-        names.INBOUND: seal(names.INBOUND, [*receivers, *ends["ingress"]]),
+        **_dispatch(names.FROM, [*_tracked(style), *itself, free], family, senders, "egress", style, signs),
+        **_dispatch(names.INBOUND, [taken], family, receivers, "ingress", style, signs),
     }
 
 
-def _from(family: Family, name: str, isolated: bool) -> str:
-    target = names.class_egress(name) if isolated else names.TO
-    return f"-m set --match-set {family.set(names.class_set(name))} src,src -g {target}"
+def _dispatch(
+    chain: str,
+    head: list[str],
+    family: Family,
+    rules: Mapping[str, str],
+    direction: Direction,
+    style: Style,
+    signs: int,
+) -> dict[str, Rules]:
+    side = "dst" if direction == "ingress" else "src"
+    front, below = asking(chain, family, side, 0 if style.returns(direction) else signs, rules)
+    return {**below, chain: seal(chain, [*head, *front, *rules.values(), *_denied(style, "", direction, _UNDECIDED)])}
 
 
-def _in(family: Family, name: str, isolated: bool, style: Style) -> str:
-    target = f"-g {names.class_ingress(name)}" if isolated else style.final
-    return f"-m set --match-set {family.set(names.class_set(name))} dst,dst {target}"
+def _ordered(classes: Iterable[str]) -> list[str]:
+    return sorted(classes, key=names.class_set)
+
+
+def _from(family: Family, name: str) -> str:
+    return f"-m set --match-set {family.set(names.class_set(name))} src,src -g {names.class_egress(name)}"
+
+
+def _in(family: Family, name: str) -> str:
+    return f"-m set --match-set {family.set(names.class_set(name))} dst,dst -g {names.class_ingress(name)}"
 
 
 def without_ipv6(image: Image) -> Image:

@@ -43,6 +43,17 @@ class SetImage:
     family: Literal["inet", "inet6"] = "inet"
 
 
+def changes(have: frozenset[str], wanted: frozenset[str]) -> tuple[frozenset[str], frozenset[str]]:
+    """The members to add and those to remove. Where there are only the ones or only the others, as is the rule, large
+    sets are gone through once: the counts say that nothing is left."""
+    if len(wanted) < len(have):
+        removed, added = changes(wanted, have)
+        return added, removed
+    added = wanted - have
+    removed = have - wanted if len(have) + len(added) > len(wanted) else frozenset()
+    return added, removed
+
+
 @dataclass(frozen=True, slots=True)
 class Image:
     """All of ours in one kernel, either as it should be or as it was read."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from manx_agent.render import names
 from manx_agent.render.family import Family
-from manx_agent.render.image import SetImage
+from manx_agent.render.image import SetImage, changes
 from manx_agent.render.nets import address_member, port_member
 from manx_agent.render.settle import Settled
 
@@ -71,8 +71,6 @@ def _form(family: Family, group: str, group_type: str) -> tuple[str, _Form]:
 
 
 def _render(key: _Key, family: Family, members: frozenset[str], before: _Known | None) -> _Known:
-    if before is not None and before.source == members:
-        return before
     _, group, group_type = key
     name, form = _form(family, group, group_type)
     found = _derived(form, members, before) if before is not None and before.plain else None
@@ -80,13 +78,18 @@ def _render(key: _Key, family: Family, members: frozenset[str], before: _Known |
 
 
 def _derived(form: _Form, members: frozenset[str], before: _Known) -> _Known | None:
-    """From the set before; None where a new member is not spelt as the kernel spells it."""
-    added = {member: form.read(form.family, member) for member in members - before.source}
+    """From the set before, which may be large; None where a new member is not spelt as the kernel spells it."""
+    come, gone = changes(before.source, members)
+    if not come and not gone:
+        return before
+    added = {member: form.read(form.family, member) for member in come}
     if not all(_plain(member, parts) for member, parts in added.items()):
         return None
-    held = before.image.members - (before.source - members)
-    written = held.union(*(parts for parts in added.values() if parts))
-    return _known(before.name, form, members, written, True, ())
+    if before.image.members is before.source and all(added.values()):
+        image = SetImage(form.kind, members, form.family.set_family)
+        return _Known(before.name, members, image, True, ())
+    held = before.image.members - gone
+    return _known(before.name, form, members, held.union(*(parts for parts in added.values() if parts)), True, ())
 
 
 def _plain(member: str, parts: tuple[str, ...] | None) -> bool:

@@ -39,6 +39,10 @@ ALLOWED_IN = "manx-allowed-in"
 
 ENDPOINTS = "manx-endpoints"
 """Every endpoint in force, as (address, interface)."""
+OPEN_OUT = "manx-open-out"
+"""The endpoints that are not isolated for egress."""
+OPEN_IN = "manx-open-in"
+"""The same for ingress."""
 LINKS = tuple(f"manx-links-{digit:x}" for digit in range(16))
 """Of IPv6 alone: what endpoints in force send neighbour discovery from, as (network, interface), by the last digit of
 the interface's name: a set takes one network with 64 interfaces at most (ip_set_hash_netiface.c), and of two networks
@@ -46,6 +50,7 @@ that hold an address it looks at the longer one alone."""
 POOLS = "manx-pools"
 NAT_POOLS = "manx-nat"
 CLASS_SETS = "manx-c-"
+_SIGN_SETS = "manx-sign-"
 _SIX = "manx-6-"
 
 _HASHED_ID = re.compile(r"(?:pc|ag)-([0-9a-z]{20})")
@@ -70,6 +75,11 @@ def class_set(name: str) -> str:
     return CLASS_SETS + short(name)
 
 
+def sign_set(signs: int, number: int) -> str:
+    """The set of the endpoints of classes that have the sign of this number, of so many."""
+    return f"{_SIGN_SETS}{signs}-{number}"
+
+
 def class_egress(name: str) -> str:
     return f"manx-ce-{short(name)}"
 
@@ -79,7 +89,7 @@ def class_ingress(name: str) -> str:
 
 
 def tier_egress(name: str, tier: str) -> str:
-    """A class's chain for a tier that is not its first."""
+    """A class's chain for one tier of several."""
     return f"manx-te-{digest(f'{name}/{tier}')}"
 
 
@@ -135,6 +145,11 @@ def is_everyone(set_name: str) -> bool:
     return in_ipv4(set_name) in (ENDPOINTS, *LINKS)
 
 
+def is_open_set(set_name: str) -> bool:
+    """Whether a set's members are the endpoints that are not isolated in a direction."""
+    return in_ipv4(set_name) in (OPEN_OUT, OPEN_IN)
+
+
 def is_endpoint_set(set_name: str) -> bool:
     """Whether a set's members are local endpoints, as opposed to addresses that rules refer to."""
-    return is_everyone(set_name) or is_class_set(set_name)
+    return is_everyone(set_name) or is_open_set(set_name) or in_ipv4(set_name).startswith((CLASS_SETS, _SIGN_SETS))

@@ -2,11 +2,12 @@
 
 Owns: make before break. Must not: run anything, or know what any rule is for, save which chains dispatch by class.
 
-1. `ipset restore`: new sets, filled; the changed members of sets that rules refer to, additions first.
+1. `ipset restore`: new sets, filled; the changed members of sets that rules refer to, additions first; endpoints that
+   are not isolated any more, into the sets of those, for step 2 may take the dispatch of their class away.
 2. One `iptables-restore`, all tables: new and changed chains, the dispatch among them, and what is no longer referred
    to. A table's changes come into force at once.
-3. `ipset restore`: endpoints in and out of their sets: into the new class before out of the old; an endpoint that
-   goes, out of the set of all endpoints before out of its class.
+3. `ipset restore`: endpoints in and out of their sets: into the new class before out of the old, and before out of
+   the sets of those not isolated; an endpoint that goes, out of the set of all endpoints before out of its class.
 4. Only where an endpoint leaves a class that goes for one that was there already: the removal of that class from the
    dispatch, and of its chains. (In step 2 both classes are dispatched, and either decides about the endpoint until
    step 3 is through.)
@@ -24,7 +25,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from manx_agent.render import names
-from manx_agent.render.image import Chains, Image, Rules, SetImage, Table, seal, unsealed
+from manx_agent.render.image import Chains, Image, Rules, SetImage, Table, changes, seal, unsealed
 
 MAX_MEMBERS = 1048576
 """Members that a set may grow to; memory is taken only for those that there are."""
@@ -75,24 +76,26 @@ def _set_lines(known: Mapping[str, SetImage], desired: Mapping[str, SetImage]) -
             continue
         if have is None:
             references.extend(_creation(name, wanted))
+            continue
+        come, gone = changes(have.members, wanted.members)
+        adds = [f"add {name} {member}" for member in sorted(come)]
+        dels = [f"del {name} {member}" for member in sorted(gone)]
+        if names.is_open_set(name):
+            additions += adds
+            moves.out_of_class += dels
         elif names.is_endpoint_set(name):
-            moves.add(name, have, wanted)
-        elif _cheaper_anew(have, wanted):
+            moves.add(name, adds, dels)
+        elif len(adds) + len(dels) >= max(_SWAP_FROM, len(wanted.members) + 1):
             references.extend(_rebuilding(name, wanted))
         else:
-            additions.extend(f"add {name} {member}" for member in sorted(wanted.members - have.members))
-            removals.extend(f"del {name} {member}" for member in sorted(have.members - wanted.members))
+            additions += adds
+            removals += dels
     return [*references, *additions, *removals], moves.lines()
 
 
 def _creation(name: str, wanted: SetImage) -> list[str]:
     lines = [f"create {name} {wanted.kind} family {wanted.family} hashsize 64 maxelem {MAX_MEMBERS}"]
     return lines + [f"add {name} {member}" for member in sorted(wanted.members)]
-
-
-def _cheaper_anew(have: SetImage, wanted: SetImage) -> bool:
-    changes = len(have.members ^ wanted.members)
-    return changes >= _SWAP_FROM and changes > len(wanted.members)
 
 
 def _rebuilding(name: str, wanted: SetImage) -> list[str]:
@@ -110,11 +113,11 @@ class _Moves:
         self.out_of_all: list[str] = []
         self.out_of_class: list[str] = []
 
-    def add(self, name: str, have: SetImage, wanted: SetImage) -> None:
+    def add(self, name: str, adds: Iterable[str], dels: Iterable[str]) -> None:
         everyone = names.is_everyone(name)
         into, out = (self.into_all, self.out_of_all) if everyone else (self.into_class, self.out_of_class)
-        into.extend(f"add {name} {member}" for member in sorted(wanted.members - have.members))
-        out.extend(f"del {name} {member}" for member in sorted(have.members - wanted.members))
+        into.extend(adds)
+        out.extend(dels)
 
     def lines(self) -> list[str]:
         return [*self.into_class, *self.into_all, *self.out_of_all, *self.out_of_class]

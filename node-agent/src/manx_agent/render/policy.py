@@ -23,9 +23,10 @@ from manx_agent.render.members import GroupSets
 from manx_agent.render.nets import family_of, networks_of
 from manx_agent.render.rules import DIRECTIONS, Program, render_program
 from manx_agent.render.settle import Policy, Settled
+from manx_agent.render.signs import sign_members
 from manx_agent.render.style import Direction, Style
 from manx_agent.render.tiers import Tier, class_chains, marking_chains, tiers_of
-from manx_core.api.v1alpha1 import OPEN_CLASS, ClassTier, PolicySettings, PoolSettings
+from manx_core.api.v1alpha1 import ClassTier, PolicySettings, PoolSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,8 @@ class _Last:
 
     policies: Mapping[str, Policy]
     classes: Mapping[str, tuple[ClassTier, ...]]
+    isolations: Mapping[str, Isolation]
+    """Of classes that are isolated in some direction."""
     image: Image
     problems: tuple[str, ...]
 
@@ -85,7 +88,7 @@ class Renderer:
         groups, problems = self._groups.render(settled, frame.families)
         sets = {**groups, **last.image.sets}
         for family in frame.families:
-            sets |= {**_endpoint_sets(settled, family), **_pool_sets(pools, family)}
+            sets |= {**_endpoint_sets(settled, last.isolations, family), **_pool_sets(pools, family)}
         return Rendered(
             Image(last.image.chains, last.image.jumps, sets),
             (*frame.style.problems, *last.problems, *problems, *_pool_problems(pools)),
@@ -113,7 +116,8 @@ class Renderer:
             sets |= {name: image for program in renderer.programs.values() for name, image in program.sets.items()}
             problems |= dict.fromkeys(one for program in renderer.programs.values() for one in program.problems)
         image = Image(chains, jumps(chains, frame.style), sets)
-        return _Last(settled.policies, settled.classes, image, tuple(problems))
+        isolations = self._families[frame.families[0].version].isolations
+        return _Last(settled.policies, settled.classes, isolations, image, tuple(problems))
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +144,8 @@ class _FamilyRenderer:
         self._classes: dict[str, _Class] = {}
         self._dispatch: tuple[object, dict[str, Rules]] = (None, {})
         self.programs: dict[str, Program] = {}
+        self.isolations: dict[str, Isolation] = {}
+        """Of classes that are isolated in some direction, which is the same in both families."""
 
     def render(self, settled: Settled) -> dict[Table, Chains]:
         changed = self._render_programs(settled)
@@ -150,8 +156,8 @@ class _FamilyRenderer:
         for name, tiers in settled.classes.items():
             self._classes[name] = self._render_class(name, tiers, before.get(name), changed)
             chains.update(self._classes[name].chains)
-        isolations = {name: one.isolation for name, one in self._classes.items()}
-        chains.update(self._render_dispatch({OPEN_CLASS: Isolation(), **isolations}))
+        self.isolations = {name: one.isolation for name, one in self._classes.items() if any(one.reached.values())}
+        chains.update(self._render_dispatch(self.isolations))
         chains.update(self._marks())
         table = self._family.table("filter")
         return {**self._fixed, table: {**self._fixed[table], **chains}}
@@ -228,17 +234,28 @@ def _in_use(settled: Settled, pools: tuple[PoolSettings, ...]) -> tuple[Family, 
     return tuple(family for family in FAMILIES if family in found) or (IPV4,)
 
 
-def _endpoint_sets(settled: Settled, family: Family) -> dict[str, SetImage]:
-    members: dict[str, set[str]] = {name: set() for name in (OPEN_CLASS, *settled.classes)}
+def _endpoint_sets(settled: Settled, isolations: Mapping[str, Isolation], family: Family) -> dict[str, SetImage]:
+    members: dict[str, set[str]] = {name: set() for name in isolations}
     everyone: set[str] = set()
+    free: dict[str, set[str]] = {names.OPEN_OUT: set(), names.OPEN_IN: set()}
     for endpoint, name in settled.endpoints.values():
         own = endpoint_members(endpoint, family)
-        members[name].update(own)
         everyone.update(own)
-    sets = {names.ENDPOINTS: everyone, **{names.class_set(name): of for name, of in members.items()}}
+        isolation = isolations.get(name, _OPEN)
+        if name in members:
+            members[name].update(own)
+        if not isolation.egress:
+            free[names.OPEN_OUT].update(own)
+        if not isolation.ingress:
+            free[names.OPEN_IN].update(own)
+    by_class = {names.class_set(name): of for name, of in members.items()}
+    sets = {names.ENDPOINTS: everyone, **free, **by_class, **sign_members(members)}
     links = _link_sets(settled) if family is IPV6 else {}
     kind, in_family = "hash:net,iface", family.set_family
     return {**links, **{family.set(name): SetImage(kind, frozenset(of), in_family) for name, of in sets.items()}}
+
+
+_OPEN = Isolation()
 
 
 def _link_sets(settled: Settled) -> dict[str, SetImage]:

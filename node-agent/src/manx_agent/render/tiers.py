@@ -2,16 +2,21 @@
 
 Owns: the order of evaluation. Must not: know any rule of a policy.
 
-A tier has a say about a direction if one of its policies has. Each of those tiers has a chain (the first one is the
-class's own), in which its policies' chains are tried in order:
+A tier has a say about a direction if one of its policies has. With one such tier, the class's chain tries its policies
+in order. With several, each has a chain of its own, which comes back where it decides nothing, and the class's chain
+tries them in order: so chains are nested as deep for ten tiers as for two, and nf_tables allows 15.
 
 ```
-manx-ce-CLASS    [both bits cleared]         where anything below sets one
-                 → manx-pe-POLICY            comes back where no rule decided, or with a mark
-                 passed: → next tier's chain             where the policy has rules with action Pass
+manx-ce-CLASS    → manx-te-TIER             comes back where nothing in it decided, or with a mark
                  allowed: → manx-allowed-out             where allowed packets are to meet others' rules
                  …
-                 the tier's default action: denied, or → next tier's chain
+                 passed by the last: allowed
+manx-te-TIER     [both bits cleared]         where anything before or below sets one
+                 → manx-pe-POLICY            comes back where no rule decided, or with a mark
+                 passed: back                            where the policy has rules with action Pass
+                 allowed: back                           where allowed packets are to meet others' rules
+                 …
+                 the tier's default action: denied, or back
 ```
 
 After the last tier the packet is allowed. A tier that denies by default and of which nothing is passed on is the last
@@ -69,42 +74,66 @@ def class_chains(
     name: str, tiers: Sequence[Tier], direction: Direction, family: Family, style: Style
 ) -> dict[str, Rules]:
     """One class in one direction."""
-    chains = [_chain(name, tier, direction, first=at == 0) for at, tier in enumerate(tiers)]
+    if not tiers:
+        return {}
     marked = style.returns(direction) or any(tier.passes for tier in tiers)
-    sealed = {}
-    for at, (chain, tier) in enumerate(zip(chains, tiers, strict=True)):
-        after = chains[at + 1] if at + 1 < len(chains) else ""
-        unmark = marked if at == 0 else tiers[at - 1].passes
-        rules = [style.unmarked] if unmark else []
-        rules += [rule for policy in tier.policies for rule in _policy(*policy, direction, after, style)]
-        rules += _end(tier, direction, after, family, style)
-        sealed[chain] = seal(chain, rules, _labels(rules, tier, direction))
+    unmark = [marked, *(tier.passes for tier in tiers)]
+    first = names.class_ingress(name) if direction == "ingress" else names.class_egress(name)
+    if len(tiers) == 1:
+        passed = f"-g {_allowed(direction)}"
+        return {first: _tier(first, tiers[0], direction, passed, unmark[0], family, style)}
+    chains = [_chain(name, tier, direction) for tier in tiers]
+    sealed = {first: seal(first, _in_turn(chains, tiers[-1], direction, style))}
+    for chain, tier, clear in zip(chains, tiers, unmark, strict=False):
+        sealed[chain] = _tier(chain, tier, direction, "-j RETURN", clear, family, style)
     return sealed
 
 
-def _chain(name: str, tier: Tier, direction: Direction, first: bool) -> str:
-    if first:
-        return names.class_ingress(name) if direction == "ingress" else names.class_egress(name)
+def _chain(name: str, tier: Tier, direction: Direction) -> str:
     return names.tier_ingress(name, tier.name) if direction == "ingress" else names.tier_egress(name, tier.name)
 
 
-def _policy(name: str, passing: bool, direction: Direction, after: str, style: Style) -> Iterable[str]:
-    ingress = direction == "ingress"
-    yield f"-j {names.program_ingress(name) if ingress else names.program_egress(name)}"
-    allowed = names.ALLOWED_IN if ingress else names.ALLOWED_OUT
+def _allowed(direction: Direction) -> str:
+    return names.ALLOWED_IN if direction == "ingress" else names.ALLOWED_OUT
+
+
+def _in_turn(chains: Iterable[str], last: Tier, direction: Direction, style: Style) -> Iterable[str]:
+    for chain in chains:
+        yield f"-j {chain}"
+        if style.returns(direction):
+            yield f"{_marked(style.allow_bit)}-g {_allowed(direction)}"
+    if last.passes:
+        yield f"-g {_allowed(direction)}"
+    elif not last.denies:
+        yield style.allowed(direction)
+
+
+def _tier(
+    chain: str, tier: Tier, direction: Direction, decided: str, unmark: bool, family: Family, style: Style
+) -> Rules:
+    """A tier's chain. `decided`: where a packet goes that a policy passed, or allowed and marked."""
+    rules = [style.unmarked] if unmark else []
+    rules += [rule for policy in tier.policies for rule in _policy(*policy, direction, decided, style)]
+    rules += _end(tier, direction, decided, family, style)
+    return seal(chain, rules, _labels(rules, tier, direction))
+
+
+def _policy(name: str, passing: bool, direction: Direction, decided: str, style: Style) -> Iterable[str]:
+    yield f"-j {names.program_ingress(name) if direction == 'ingress' else names.program_egress(name)}"
     if passing:
-        yield f"{_marked(style.pass_bit)}-g {after or allowed}"
+        yield f"{_marked(style.pass_bit)}{decided}"
     if style.returns(direction):
-        yield f"{_marked(style.allow_bit)}-g {allowed}"
+        yield f"{_marked(style.allow_bit)}{decided}"
 
 
 def _marked(bit: int) -> str:
     return f"-m mark --mark {bit:#x}/{bit:#x} "
 
 
-def _end(tier: Tier, direction: Direction, after: str, family: Family, style: Style) -> list[str]:
+def _end(tier: Tier, direction: Direction, decided: str, family: Family, style: Style) -> list[str]:
+    """The default action. A tier of several comes back where it passes, one alone says where to."""
     if not tier.denies:
-        return [f"-g {after}" if after else style.allowed(direction)]
+        return [style.allowed(direction)] if decided != "-j RETURN" else []
     noted = [style.denial(direction, tier.name, _nobody(tier, direction, style))] if tier.noted else []
     return [*noted, style.deny(family)]
 
