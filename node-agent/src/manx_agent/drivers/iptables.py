@@ -16,13 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast, get_args
 
-from manx_agent.drivers.process import ProcessError, ProgramMissing, run
+from manx_agent.drivers.process import DEFAULT_TIMEOUT, ProcessError, ProgramMissing, run
 from manx_agent.model import AgentError, Backend
 
 BACKEND_VARIABLE = "MANX_IPTABLES_BACKEND"
 HINTS = (":KUBE-IPTABLES-HINT ", ":KUBE-KUBELET-CANARY ")
 LOCK_WAIT = "10"
 """Seconds to wait for /run/xtables.lock, which the legacy programs share."""
+_PACE = 100_000
+"""Characters a second that a restore manages on the busiest of machines: 500 rules. To end it too early would be to end
+it again and again."""
 
 
 class BackendUnknown(AgentError):
@@ -46,7 +49,8 @@ class Iptables:
     async def restore(self, text: str) -> None:
         """Applies `text`, leaving everything that it does not name as it is; each table at once. Raises ProcessError,
         after which any number of its tables may have been applied."""
-        await run((self.program("restore"), "--noflush", "-w", LOCK_WAIT), text)
+        patience = DEFAULT_TIMEOUT + len(text) / _PACE
+        await run((self.program("restore"), "--noflush", "-w", LOCK_WAIT), text, patience)
 
 
 def has_ipv6() -> bool:
