@@ -5,6 +5,7 @@ VENV=$ROOT/.venv
 PACKAGES=(containerd runc containernetworking-plugins busybox-static socat conntrack iptables ipset iproute2 util-linux
     buildah mmdebstrap make tcpdump bird2 iputils-ping python3 python3-dev gcc libc6-dev
     ca-certificates)
+BENCH_PACKAGES=(iperf3) # hack/bench/run alone needs these
 
 say() { printf '%s\n' "$*" >&2; }
 

@@ -39,6 +39,15 @@ class Recorder:
         self.backend = backend
         self.calls: list[tuple[tuple[str, ...], str]] = []
 
+    def __enter__(self) -> Recorder:
+        self._own = Iptables.restore, ipset.restore
+        self.install()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        setattr(Iptables, "restore", self._own[0])  # noqa: B010
+        ipset.restore = self._own[1]
+
     def install(self) -> None:
         rules, sets = Iptables.restore, ipset.restore
 
