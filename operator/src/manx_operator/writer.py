@@ -6,8 +6,9 @@ Must not: know why an object shall be as it shall be.
 How it works:
 1. Objects are marked, not writes: an object's turn comes, it is compared as it is then, and what differs is written.
    However often it was marked meanwhile, that is one write.
-2. One write in flight for each object, many across objects, none once the term is over: that is asked before every one,
-   and a write is given no longer than there is between our deadline and the earliest moment that another may lead.
+2. One write in flight for each object, as many across objects as the server keeps up with (`congestion`), none once the
+   term is over: that is asked before every one, and a write is given no longer than there is between our deadline and
+   the earliest moment that another may lead.
 3. A conflict says that the cache is behind: the object is looked at again when the informer has caught up (and, should
    it stay silent, after a while), never sent again as it was. Other errors are tried again, ever less often.
 """
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Any, Protocol
@@ -24,6 +26,7 @@ from manx_kube.backoff import Backoff
 from manx_kube.client import KubeClient
 from manx_kube.errors import AlreadyExists, Conflict, KubeError, NotFound
 from manx_kube.lease import LeaseLost, Term
+from manx_operator.congestion import Window
 from manx_operator.decide import PATIENCE, Action, Decider, Wait
 from manx_operator.limiter import TokenBucket
 from manx_operator.observed import LEVELS, Key, Observed
@@ -61,7 +64,7 @@ class Writer:
         self._observed = observed
         self._bucket = bucket
         self._coalesce = coalesce
-        self._parallel = parallel
+        self._window = Window(parallel, time.monotonic)
         self._limit = limit
         self._refused = refused
         self._decider: Decider | None = None
@@ -155,7 +158,7 @@ class Writer:
     def _pump(self) -> None:
         self._pumping = False
         for _ in range(DECISIONS_AT_ONCE):
-            if self._decider is None or len(self._in_flight) >= self._parallel or not self._term.is_valid():
+            if self._decider is None or len(self._in_flight) >= self._window.size or not self._term.is_valid():
                 return
             if (delay := self._bucket.delay()) > 0:
                 self._wake(delay)
@@ -223,15 +226,18 @@ class Writer:
     # --- one write ----------------------------------------------------------------------------------------------------
 
     async def _write(self, key: Key, action: Action) -> None:
+        sent = time.monotonic()
         try:
             async with asyncio.timeout(self._limit):
                 self._term.require()
                 await self._send(key, action)
             self._backoffs.pop(key, None)
             self.written += 1
+            self._window.answered()
         except LeaseLost:
             return
         except (KubeError, TimeoutError) as error:
+            self._window.failed(error, sent)
             self._failed(key, action, error)
         except Exception:
             log.exception("cannot %s %s", action.verb, key)
