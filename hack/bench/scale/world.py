@@ -34,6 +34,7 @@ from bench.scale.players import Players
 from bench.scale.processes import Process, python, until
 from lab.binaries import KUBE
 from lab.settings import CHECKOUT
+from manx_core.api.v1alpha1 import NodeState
 from manx_kube.client import KubeClient
 from manx_kube.config import ApiConfig
 from manx_kube.resources import (
@@ -90,9 +91,18 @@ class World:
         return process
 
     async def written(self, operator: Process, seconds: float = 3.0) -> float:
-        """Until an operator has begun to write and come to an end; when it did."""
+        """Until an operator has begun to write and come to an end, with every pod of the load listed for its node; when
+        it did."""
         await until(lambda: operator.says(LEADS), "the operator to lead")
+        async with asyncio.timeout(600):
+            while await self._listed() < self.size.pods:
+                await asyncio.sleep(0.5)
         return await self.quiet(seconds)
+
+    async def _listed(self) -> int:
+        """Pods in all NodeStates."""
+        states = await self.client.list_all(NODE_STATES, NodeState)
+        return sum(len(state.spec.endpoints) for state in states.items)
 
     async def quiet(self, seconds: float = 3.0) -> float:
         """Until none of our objects has changed for so long; when (by time.perf_counter) the last did."""
