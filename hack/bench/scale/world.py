@@ -95,14 +95,16 @@ class World:
         it did."""
         await until(lambda: operator.says(LEADS), "the operator to lead")
         async with asyncio.timeout(600):
-            while await self._listed() < self.size.pods:
-                await asyncio.sleep(0.5)
+            await self._listed()
         return await self.quiet(seconds)
 
-    async def _listed(self) -> int:
-        """Pods in all NodeStates."""
-        states = await self.client.list_all(NODE_STATES, NodeState)
-        return sum(len(state.spec.endpoints) for state in states.items)
+    async def _listed(self) -> None:
+        """Until all pods are in NodeStates."""
+        while True:
+            states = await self.client.list_all(NODE_STATES, NodeState)
+            if sum(len(state.spec.endpoints) for state in states.items) >= self.size.pods:
+                return
+            await asyncio.sleep(0.5)
 
     async def quiet(self, seconds: float = 3.0) -> float:
         """Until none of our objects has changed for so long; when (by time.perf_counter) the last did."""
