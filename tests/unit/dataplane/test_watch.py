@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -23,6 +23,7 @@ class _Kernel:
     backend: Backend
     image: Image
     read: list[str] = field(default_factory=list)
+    digests: bytes | None = b"has them"
 
     async def read_rules(self) -> Image:
         self.read.append("rules")
@@ -31,6 +32,9 @@ class _Kernel:
     async def read_sets(self) -> Any:
         self.read.append("sets")
         return dict(self.image.sets)
+
+    async def digest_of_sets(self) -> bytes | None:
+        return self.digests and repr(self.image.sets).encode()
 
 
 _CHAINS = {"manx-to": ("-o mnx+ -g manx-in", "-j ACCEPT"), "manx-in": ("-j DROP",)}
@@ -65,12 +69,41 @@ async def test_nft_rules_are_read_when_the_generation_has_changed(monkeypatch: p
     watch = _watch(kernel)
     for _ in range(3):
         assert await watch.look(_IMAGE) == (_IMAGE, ())
-    assert kernel.read == ["sets", "rules", "sets", "sets"]
+    assert kernel.read == ["sets", "rules"]
     now = 2
     await watch.look(_IMAGE)
     watch.written()
     await watch.look(_IMAGE)
-    assert kernel.read[4:] == ["sets", "rules", "sets", "rules"]
+    assert kernel.read[2:] == ["rules", "rules"]
+
+
+@pytest.fixture
+def no_new_rules(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "generation", lambda: 1)
+
+
+@pytest.mark.usefixtures("no_new_rules")
+async def test_sets_are_read_where_they_have_another_digest_or_others_are_expected() -> None:
+    kernel = _Kernel("nft", _IMAGE)
+    watch = _watch(kernel)
+    await watch.look(_IMAGE)
+    kernel.image = replace(_IMAGE, sets={"manx-g-x": SetImage("hash:net", frozenset({"10.0.0.2"}))})
+    found, told = await watch.look(_IMAGE)
+    assert found.sets == kernel.image.sets
+    assert told
+    assert (await watch.look(_IMAGE))[1] == told, "what was found altered is so until it is repaired"
+    kernel.read.clear()
+    assert await watch.look(kernel.image) == (kernel.image, ())
+    assert kernel.read == []
+
+
+@pytest.mark.usefixtures("no_new_rules")
+async def test_without_a_digest_sets_are_read_each_time() -> None:
+    kernel = _Kernel("nft", _IMAGE, digests=None)
+    watch = _watch(kernel)
+    for _ in range(3):
+        assert await watch.look(_IMAGE) == (_IMAGE, ())
+    assert kernel.read.count("sets") == 3
 
 
 async def test_without_a_generation_rules_are_read_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +119,7 @@ async def test_large_sets_are_read_now_and_then(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(watching, "generation", lambda: 1)
     many = SetImage("hash:net", frozenset(str(number) for number in range(LARGE + 1)))
     image = Image(_IMAGE.chains, {}, {"manx-g-x": many})
-    kernel = _Kernel("nft", image)
+    kernel = _Kernel("nft", image, digests=None)
     watch = _watch(kernel)
     for _ in range(LARGE_EVERY):
         assert (await watch.look(image))[1] == ()

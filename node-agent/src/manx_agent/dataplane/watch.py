@@ -6,7 +6,8 @@ Owns: how much is read at each check. Must not: repair anything.
 - Rules, legacy: there is no such number. The tables' text is read each time (2 ms). python-iptables then decodes the
   chains that differ, and every `DECODE_EVERY` checks some others in turn, in a process of its own: it says what a rule
   really is, independently of how iptables prints it. It is slow (0.4 s, and 1 ms a rule), hence never all at once.
-- Sets: there is no number either. They are read each time as long as they are small, else every `LARGE_EVERY` checks.
+- Sets: there is no number either. A digest of what the kernel says of them is taken each time while they are small,
+  else every `LARGE_EVERY` checks; they are read where it is another.
 """
 
 from __future__ import annotations
@@ -40,6 +41,9 @@ class Watch:
         self._kernel = kernel
         self._checks = 0
         self._generation: int | None = None
+        self._digest: bytes | None = None
+        self._digested: Mapping[str, SetImage] = {}
+        """The sets of which it is the digest."""
         self._turn: list[tuple[Table, str]] = []
 
     def written(self) -> None:
@@ -62,8 +66,11 @@ class Watch:
         large = sum(len(image.members) for image in known.values()) > LARGE
         if large and self._checks % LARGE_EVERY:
             return known
-        found = await self._kernel.read_sets()
-        return known if found == known else found
+        digest = await self._kernel.digest_of_sets()
+        if digest is not None and digest == self._digest and known == self._digested:
+            return known
+        self._digest, self._digested = digest, await self._kernel.read_sets()
+        return known if self._digested == known else self._digested
 
     async def _nft(self, known: Image) -> Image:
         now = generation()

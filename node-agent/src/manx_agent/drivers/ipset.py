@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from functools import partial
 
 from manx_agent.drivers import ipset_netlink
+from manx_agent.drivers.netlink_wire import NetlinkError
 from manx_agent.drivers.process import ProcessFailed, in_executor, run
 
 _BUSY = "in use by a kernel component"
@@ -23,6 +24,14 @@ _FIRST_PAUSE = 0.005
 async def save() -> str:
     """All sets of this network namespace, as text. Raises ProcessError."""
     return await run(("ipset", "save"))
+
+
+async def digest() -> bytes | None:
+    """The same as before: no set has changed. None where it cannot be had."""
+    try:
+        return await in_executor(ipset_netlink.digest)
+    except NetlinkError:
+        return None
 
 
 async def restore(text: str) -> None:
