@@ -22,21 +22,28 @@ SEED = 7
 async def relabel(
     client: KubeClient, size: Size, rate: float, seconds: float, done: Callable[[int, str], None] | None = None
 ) -> None:
-    """Pods drawn anew each time get another `app`, at an even pace. `done`: told of each pod and its app, when the API
-    server has answered. Raises KubeError."""
-    chance = random.Random(SEED)
+    """Pods drawn anew each time get another `app`, at an even pace; slower where the API server does not keep up with
+    as many at a time as `load.PARALLEL`. `done`: told of each pod and its app, when the API server has answered. Raises
+    KubeError."""
+    chance, slots = random.Random(SEED), asyncio.Semaphore(load.PARALLEL)
     began, tasks = time.perf_counter(), []
     for turn in range(int(rate * seconds)):
         number, app = chance.randrange(size.pods), f"app-{chance.randrange(load.APPS)}"
-        tasks.append(asyncio.create_task(_relabel(client, size, number, app, done)))
+        tasks.append(asyncio.create_task(_relabel(client, size, number, app, slots, done)))
         await asyncio.sleep(max(0.0, began + (turn + 1) / rate - time.perf_counter()))
     await asyncio.gather(*tasks)
 
 
 async def _relabel(
-    client: KubeClient, size: Size, number: int, app: str, done: Callable[[int, str], None] | None
+    client: KubeClient,
+    size: Size,
+    number: int,
+    app: str,
+    slots: asyncio.Semaphore,
+    done: Callable[[int, str], None] | None,
 ) -> None:
-    await set_labels(client, load.pod(number, size), app=app)
+    async with slots:
+        await set_labels(client, load.pod(number, size), app=app)
     if done is not None:
         done(number, app)
 

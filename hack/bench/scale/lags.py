@@ -34,6 +34,7 @@ class Lags:
         """Address → when a chunk was last heard to have gained or lost it."""
         self._answered: dict[int, float] = {}
         self._sent: dict[int, float] = {}
+        self._slots = asyncio.Semaphore(load.PARALLEL)
         self._order = random.Random(changes.SEED).sample(range(size.pods), size.pods)
 
     async def __aenter__(self) -> Self:
@@ -55,7 +56,8 @@ class Lags:
                 self._moved[member.partition(",")[0]] = now
 
     async def relabel(self, rate: float, seconds: float) -> None:
-        """Pods that were not relabelled yet get another app, at an even pace. Raises KubeError."""
+        """Pods that were not relabelled yet get another app, at an even pace; slower where the API server does not keep
+        up with as many at a time as `load.PARALLEL`. Raises KubeError."""
         began, tasks = time.perf_counter(), []
         for turn in range(min(int(rate * seconds), len(self._order))):
             tasks.append(asyncio.create_task(self.one()))
@@ -66,15 +68,16 @@ class Lags:
         """The next pod (`sure`: that is in groups before and after); returns its number. Raises KubeError."""
         number = next(n for n in reversed(self._order) if not sure or 1 <= self._app(n) <= 10 - self._step)
         self._order.remove(number)
-        self._sent[number] = time.perf_counter()
         app = (self._app(number) + self._step) % load.APPS
-        await changes.set_labels(self._client, load.pod(number, self._size), app=f"app-{app}")
+        async with self._slots:
+            self._sent[number] = time.perf_counter()
+            await changes.set_labels(self._client, load.pod(number, self._size), app=f"app-{app}")
         self._answered[number] = time.perf_counter()
         return number
 
     def heard(self, number: int) -> float:
         """When the pod's relabelling was last heard of in a chunk; 0.0 if it was not."""
-        moved = self._moved.get(self._addresses[f"pod-{number}"], 0.0)
+        moved = self._moved.get(self._addresses.get(f"pod-{number}", ""), 0.0)
         return moved if moved >= self._sent[number] else 0.0
 
     def found(self) -> Iterator[float]:

@@ -182,8 +182,9 @@ class Rows:
         idle = await share({"operator": operator.pid}, asyncio.sleep(self._plan.idle))
         through = tuple(x * 1000 for x in await floors.through_server(self._client, self._plan.rounds))
         async with Lags(self._client, self._plan.size) as lags:
-            before = await seen(self._client)
+            before, began = await seen(self._client), time.perf_counter()
             busy = await share({"operator": operator.pid}, lags.relabel(RELABELS, self._plan.relabel))
+            pace = RELABELS * self._plan.relabel / (time.perf_counter() - began)
             await self._world.quiet(self._plan.calm)
             counted = (await seen(self._client)).since(before)
             found = tuple(x * 1000 for x in lags.found())
@@ -193,6 +194,7 @@ class Rows:
             Figure("operator.idle.cpu", "operator idle", "% of a core", (idle["operator"],)),
             Figure("operator.relabel.cpu", f"operator while {RELABELS} pods a second are relabelled", "% of a core",
                    (busy["operator"],)),
+            Figure("operator.relabel.pace", "  the API server kept up with", "pods/s", (pace,)),
             *_lag_figures(found, through),
             Figure("operator.relabel.writes", "  writes for each relabelling", "writes",
                    (counted.writes / (RELABELS * self._plan.relabel),)),
