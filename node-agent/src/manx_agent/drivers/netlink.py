@@ -23,11 +23,16 @@ from manx_agent.drivers import netlink_conntrack, netlink_messages, netlink_sysc
 from manx_agent.drivers.netlink_codec import is_ipv6
 from manx_agent.drivers.netlink_messages import NodeEnd, PodLink, gateway_of
 from manx_agent.drivers.netlink_reading import Reader, addresses_behind, endpoint_routes, index_of, is_up, present
+from manx_agent.drivers.netlink_states import states
 from manx_agent.drivers.netlink_threads import in_thread
 from manx_agent.drivers.netlink_wire import Message, NetlinkError, Wire
 from manx_core.api.v1alpha1 import Interface
 
 T = TypeVar("T")
+
+_Sound = tuple[NodeEnd, bytes, tuple[int | None, ...]]
+"""What an end should be like, what the kernel said of it, and through which interface each of its addresses is reached:
+as long as these are the same, nothing has become wrong."""
 
 CLONE_NEWNET = 0x40000000
 NS_GET_NSTYPE = 0xB703
@@ -45,6 +50,8 @@ class Netlink:
     def __init__(self, proc_sys_net: Path = netlink_sysctl.PROC_SYS_NET) -> None:
         self._sysctl = proc_sys_net
         self._slots = asyncio.Semaphore(CONCURRENCY)
+        self._sound: dict[str, _Sound] = {}
+        """By interface: those with which nothing was wrong at the last `mend`."""
 
     @property
     def families(self) -> frozenset[int]:
@@ -148,8 +155,17 @@ class Netlink:
         return found + [f"{name} is {value!r}" for name, value in wrong.items()]
 
     def _mend(self, ends: Collection[NodeEnd]) -> tuple[str, ...]:
-        routes = endpoint_routes([address for end in ends for address in end.addresses])
-        return tuple(repaired for end in ends for repaired in self._mend_one(end, routes))
+        seen, routes = states(), endpoint_routes([address for end in ends for address in end.addresses])
+        sound: dict[str, _Sound] = {}
+        repaired: list[str] = []
+        for end in ends:
+            state = end, seen.get(end.interface, b""), tuple(map(routes.get, end.addresses))
+            found = [] if self._sound.get(end.interface) == state else self._mend_one(end, routes)
+            repaired += found
+            if not found:
+                sound[end.interface] = state
+        self._sound = sound
+        return tuple(repaired)
 
     def _mend_one(self, end: NodeEnd, routes: dict[str, int]) -> list[str]:
         if not is_up(end.interface):
