@@ -57,5 +57,6 @@ MEASURES = {
         "200 agents on one API server, beside clients that watch everything", "bench.scale.watchers", False
     ),
     "agent": Measure("the agent among 10,000 pods, and what each change costs", "bench.scale.agent_rows"),
+    "sizes": Measure("the largest object of each kind, at 250 pods and 10,000 policies", "bench.scale.sizes"),
     "model": Measure("the operator's computing alone: Antrea's published cases, single changes", "bench.model.rows"),
 }
