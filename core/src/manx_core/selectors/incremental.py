@@ -38,15 +38,14 @@ class _Held(Generic[ItemT, NameT]):
 class _Expression(Generic[ItemT, NameT]):
     """All selectors with the same key, and the items that they match."""
 
-    __slots__ = ("anchor", "key", "keys", "matches", "names", "selector")
+    __slots__ = ("anchor", "key", "matches", "names", "selector")
 
-    def __init__(self, selector: Selects, keys: tuple[str, ...], anchor: tuple[Pair, ...] | None) -> None:
+    def __init__(self, selector: Selects, anchor: tuple[Pair, ...] | None) -> None:
         self.key = selector.key
         self.selector = selector
-        self.keys = keys
-        """Of the labels by which it could be anchored."""
         self.anchor = anchor
-        self.names: dict[NameT, None] = {}
+        self.names: list[NameT] = []
+        """Mostly one, hardly ever more than a few."""
         self.matches: dict[_Held[ItemT, NameT], None] = {}
 
 
@@ -137,7 +136,7 @@ class IncrementalIndex(Generic[ItemT, NameT]):
         if old is not None and old.key == selector.key:
             return []
         new = self._expressions.get(selector.key) or self._add_expression(selector)
-        new.names[name] = None
+        new.names.append(name)
         self._expression_of[name] = new
         changes = _replaced(name, old, new)
         self._leave_expression(name, old)
@@ -194,11 +193,10 @@ class IncrementalIndex(Generic[ItemT, NameT]):
 
     def _add_expression(self, selector: Selects) -> _Expression[ItemT, NameT]:
         anchors = selector.anchors()
-        keys = tuple({key: None for anchor in anchors for key, _ in anchor})
-        for key in keys:
+        for key in _keys(anchors):
             self._want(key)
         anchor = min(anchors, key=self._crowd) if len(anchors) > 1 else (anchors[0] if anchors else None)
-        added: _Expression[ItemT, NameT] = _Expression(selector, keys, anchor)
+        added: _Expression[ItemT, NameT] = _Expression(selector, anchor)
         self._expressions[selector.key] = added
         if anchor is None:
             self._unanchored[added] = None
@@ -211,14 +209,14 @@ class IncrementalIndex(Generic[ItemT, NameT]):
     def _leave_expression(self, name: NameT, expression: _Expression[ItemT, NameT] | None) -> None:
         if expression is None:
             return
-        del expression.names[name]
+        expression.names.remove(name)
         if expression.names:
             return
         del self._expressions[expression.key]
         self._unanchored.pop(expression, None)
         for pair in expression.anchor or ():
             self._unanchor(expression, *pair)
-        for key in expression.keys:
+        for key in _keys(expression.selector.anchors()):
             self._unwant(key)
         for held in expression.matches:
             del held.matches[expression]
@@ -259,6 +257,11 @@ class IncrementalIndex(Generic[ItemT, NameT]):
         if anchor is None:
             return self._items.values()
         return chain.from_iterable(self._holders[key].of(value) for key, value in anchor)
+
+
+def _keys(anchors: tuple[tuple[Pair, ...], ...]) -> dict[str, None]:
+    """Of the labels by which something could be anchored."""
+    return {key: None for anchor in anchors for key, _ in anchor}
 
 
 def _try(held: _Held[ItemT, NameT], expression: _Expression[ItemT, NameT]) -> None:

@@ -49,12 +49,11 @@ class Selector:
     """A conjunction in canonical form. Made by `conjunction`; the constructor takes requirements as they are. Never
     altered; equal where the requirements are."""
 
-    __slots__ = ("_by_key", "_key", "_reads", "requirements")
+    __slots__ = ("_by_key", "_key", "requirements")
 
     def __init__(self, requirements: tuple[Requirement, ...] = ()) -> None:
         self.requirements = requirements
         self._key: str | None = None
-        self._reads: frozenset[str] | None = None
         self._by_key: dict[str, tuple[Requirement, ...]] | None = None
 
     def __eq__(self, other: object) -> bool:
@@ -75,9 +74,7 @@ class Selector:
 
     @property
     def reads(self) -> frozenset[str]:
-        if self._reads is None:
-            self._reads = frozenset([requirement[0] for requirement in self.requirements])
-        return self._reads
+        return _all_of(tuple([requirement[0] for requirement in self.requirements]))
 
     @property
     def by_key(self) -> dict[str, tuple[Requirement, ...]]:
@@ -138,6 +135,12 @@ def exists(key: str) -> Requirement:
 @lru_cache(maxsize=8192)
 def _text(requirement: Requirement) -> str:
     return str(requirement)
+
+
+@lru_cache(maxsize=8192)
+def _all_of(keys: tuple[str, ...]) -> frozenset[str]:
+    """One value for all selectors that read the same."""
+    return frozenset(keys)
 
 
 def _key(requirement: Requirement) -> str:

@@ -21,8 +21,8 @@ from manx_operator.model.classes import Alike, ClassTable, PodClass
 from manx_operator.model.groups import Facts
 from manx_operator.model.types import ObjectKey
 
-ShapeKey = tuple[str, frozenset[tuple[str, str]], str]
-"""Namespace, labels, service account."""
+ShapeKey = tuple[str, tuple[tuple[str, str], ...], str]
+"""Namespace, sorted labels, service account."""
 
 
 class Shape:
@@ -162,7 +162,7 @@ class EndpointTable:
         return True
 
     def _shape(self, namespace: str, labels: Mapping[str, str], account: str) -> Shape:
-        key = (namespace, frozenset(labels.items()), account)
+        key = (namespace, tuple(sorted(labels.items())), account)
         found = self._shapes.get(key)
         if found is None:
             found = self._shapes[key] = Shape(key, labels)
