@@ -15,9 +15,10 @@ manx-in-3-7      a class's set → manx-ci-CLASS; another's …
 - Of 250 classes the last one is found in some 20 rules instead of 250. A class alone behind a sign takes its place.
 - An endpoint that moves to another class has signs of both for a moment. Then it may be found by none, comes back, and
   is decided by the dispatch that asks for all classes; it holds while sets change in whatever order.
-- Two signs and no more: nf_tables lets chains be nested 16 deep, gotos included (NFT_JUMP_STACK_SIZE), and a packet
-  between two pods of this node takes two in each direction out of 15. For this reason there is none of it where
-  packets that a class allows have to return: they would come back in here.
+- Two signs and no more: nf_tables lets chains be nested 15 deep, gotos included (NFT_JUMP_STACK_SIZE), and a packet
+  between two pods of this node now takes all of them.
+- There is nothing of it where packets that a class allows have to return to the built-in chain: they would come back
+  in here, and meet their class a second time.
 - A class's signs depend on its name and on the number of classes, by powers of two: as a rule a class that comes or
   goes changes no other's.
 """
