@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import statistics
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -82,12 +83,12 @@ class Taken:
 
 async def _busy(plan: Plan, found: World, operator: Process) -> Taken:
     """While pods are relabelled."""
-    before = await seen(found.client)
+    before, began = await seen(found.client), time.perf_counter()
     work = changes.relabel(found.client, found.size, RELABELS, plan.relabel)
     taken = await share({"operator": operator.pid}, work)
-    after = (await seen(found.client)).since(before)
+    after, took = (await seen(found.client)).since(before), time.perf_counter() - began
     await found.quiet(_CALM)
-    return Taken(after.cpu / plan.relabel * 100, taken["operator"], after.resident)
+    return Taken(after.cpu / took * 100, taken["operator"], after.resident)
 
 
 async def _with(plan: Plan, found: World, operator: Process, what: str, count: int, alone: Taken) -> list[Figure]:
