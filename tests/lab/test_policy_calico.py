@@ -27,9 +27,9 @@ def test_packets_agree_on_every_field_of_a_rule(wide_world: World, batch: Batch)
     """Nine rows at a time, one batch after the other without a clean slate between."""
     claims = batch.claims()
     wide_world.replace(batch.policies())
-    table = wide_world.table()
+    table = wide_world.table(SHARE, claims)
     wide_world.hold(table, claims)
-    wide_world.agree(wide_world.sample(table, SHARE, *claims))
+    wide_world.agree(table)
 
 
 @pytest.mark.parametrize("case", ORDER_CASES, ids=lambda case: case.name)

@@ -54,9 +54,9 @@ def test_packets_agree_with_calicos_fields_on_the_legacy_back_end(
 ) -> None:
     claims = batch.claims()
     wide_world.replace(batch.policies())
-    table = wide_world.table()
+    table = wide_world.table(SHARE, claims)
     wide_world.hold(table, claims)
-    wide_world.agree(wide_world.sample(table, SHARE, *claims))
+    wide_world.agree(table)
     assert ":manx-" in saved(wide_world.cluster, legacy_node, "legacy")
 
 
