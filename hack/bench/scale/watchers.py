@@ -84,7 +84,7 @@ class Taken:
 async def _busy(plan: Plan, found: World, operator: Process) -> Taken:
     """While pods are relabelled."""
     before, began = await seen(found.client), time.perf_counter()
-    work = changes.relabel(found.client, found.size, RELABELS, plan.relabel)
+    work = changes.relabel(found.client, found.size, RELABELS, plan.relabel, seed=int(began))
     taken = await share({"operator": operator.pid}, work)
     after, took = (await seen(found.client)).since(before), time.perf_counter() - began
     await found.quiet(_CALM)
