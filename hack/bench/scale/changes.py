@@ -28,8 +28,8 @@ async def relabel(
     seed: int = SEED,
 ) -> None:
     """Pods drawn anew each time get another `app`, at an even pace; slower where the API server does not keep up with
-    as many at a time as `load.PARALLEL`. `done`: told of each pod and its app, when the API server has answered. `seed`:
-    another for each use, or most of the second one's change nothing. Raises KubeError."""
+    as many at a time as `load.PARALLEL`. `done`: told of each pod and its app, when the API server has answered.
+    `seed`: another for each use, or most of the second one's change nothing. Raises KubeError."""
     chance, slots = random.Random(seed), asyncio.Semaphore(load.PARALLEL)
     began, tasks = time.perf_counter(), []
     for turn in range(int(rate * seconds)):
