@@ -51,8 +51,9 @@ KNOWN = {
         # It expects a pod's way to itself to be denied, where the API says that it cannot be.
         ("generate", "--junit-results-file={report}/junit.xml", "--cleanup-namespaces", "--ignore-loopback"),
         (
-            *("--server-protocol=TCP,UDP", "--job-timeout-seconds=2", "--perturbation-wait-seconds=2", "--retries=2"),
-            "--exclude=multi-peer,example",
+            # A way that is denied takes the whole time-out; one that is allowed and slow is tried again.
+            *("--server-protocol=TCP,UDP", "--job-timeout-seconds=1", "--perturbation-wait-seconds=3", "--retries=3"),
+            *("--pod-creation-timeout-seconds=240", "--exclude=multi-peer,example"),
         ),
     ),
 }
