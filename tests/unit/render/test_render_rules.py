@@ -138,6 +138,20 @@ _INGRESS: dict[str, tuple[Rule, list[str]]] = {
         ],
     ),
     "pass": (made(action="Pass", protocol="TCP"), ["-p tcp -g manx-pass"]),
+    "logged once, whichever port it is": (
+        made(action="Log", protocol="TCP", ports=(*(str(port) for port in range(1, 16)), "16"), port_groups=(_PORTS,)),
+        [
+            f'-p tcp {match}-j LOG --log-prefix "calico-packet: " --log-level 5'
+            for first, second in [
+                ("multiport {}--dports 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15 ", "multiport {}--dports 16 ")
+            ]
+            for match in (
+                f"-m {first.format('')}",
+                f"-m {first.format('! ')}-m {second.format('')}",
+                f"-m {first.format('! ')}-m {second.format('! ')}-m set --match-set {_P} dst,dst ",
+            )
+        ],
+    ),
     "log": (made(action="Log", protocol="TCP"), ['-p tcp -j LOG --log-prefix "calico-packet: " --log-level 5']),
 }
 

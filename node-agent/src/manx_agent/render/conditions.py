@@ -209,18 +209,27 @@ class _End:
         return f"-m set {negation}--match-set {self.scope.group_set(f'{self.place}.{name}', group, kind)} {sides} "
 
     def ports(self) -> list[str]:
-        """Any of the numbers, or of the named ports. An Allow makes do with those that are known."""
+        """Any of the numbers, or of the named ports. An Allow makes do with those that are known. A packet goes on after
+        a Log, and is to be logged once: there each alternative excludes those before it."""
         if not self.end.ports and not self.end.port_groups:
             return [""]
-        chunks = self._multiport("ports", self.end.ports)
-        found = [f"-m multiport --{self.side[0]}ports {chunk} " for chunk in chunks]
+        found, before = [], ""
+        for match in self._port_matches():
+            found.append(before + match.format(""))
+            before += match.format("! ") if self.rule.action == "Log" else ""
+        return found
+
+    def _port_matches(self) -> Iterable[str]:
+        """Each with a place for a negation."""
+        yield from (
+            f"-m multiport {{}}--{self.side[0]}ports {chunk} " for chunk in self._multiport("ports", self.end.ports)
+        )
         for group in self.end.port_groups:
             try:
-                found.append(self._set("portGroups", group, "AddressPorts", f"{self.side},{self.side}"))
+                yield self._set("portGroups", group, "AddressPorts", f"{self.side},{self.side}", "{}")
             except Lacking:
                 if self.suspicious:
                     raise
-        return found
 
     def not_ports(self) -> list[str]:
         chunks = self._multiport("notPorts", self.end.not_ports)
