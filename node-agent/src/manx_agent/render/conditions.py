@@ -209,8 +209,8 @@ class _End:
         return f"-m set {negation}--match-set {self.scope.group_set(f'{self.place}.{name}', group, kind)} {sides} "
 
     def ports(self) -> list[str]:
-        """Any of the numbers, or of the named ports. An Allow makes do with those that are known. A packet goes on after
-        a Log, and is to be logged once: there each alternative excludes those before it."""
+        """Any of the numbers, or of the named ports. An Allow makes do with those that are known. A packet goes on
+        after a Log, and is to be logged once: there each alternative excludes those before it."""
         if not self.end.ports and not self.end.port_groups:
             return [""]
         found, before = [], ""
