@@ -128,7 +128,7 @@ def _about(part: Part) -> str:
 def crossings(version: int) -> Iterator[Packet]:
     """From every place to every place, and what the fixed chains single out."""
     own = ADDRESSES[version]
-    strangers = STRANGERS[version][2:4]
+    strangers = STRANGERS[version][:3:2]
     places = [*own.values(), *strangers]
     for source, to in product(places, (*places, NODE[version])):
         if source != to or source in own.values():

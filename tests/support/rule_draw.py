@@ -57,7 +57,8 @@ _NETS = (
 _EVERYTHING = ("0.0.0.0/0", "::/0")
 SOURCE_PORTS = (4000, 4001, 4105, 4999)
 PORTS = (80, 81, 53, 9, 7, 8000, 8044, 8080, 1105)
-_WORDED = ("80", "81", "53", "9", "7", "4000", "4001", "8000-8080", "4100-4200", "1-100")
+_RANGES = ("8000-8080", "4100-4200", "1-100")
+_WORDED = ("80", "81", "53", "9", "7", "4000", "4001", *_RANGES)
 _MANY = tuple(str(port) for port in range(1100, 1120))
 _WITH_PORTS = ("TCP", "UDP", "SCTP", "UDPLite")
 _PROTOCOLS = (*_WITH_PORTS, *_WITH_PORTS, "ICMP", "ICMPv6", "47", "253")
@@ -75,7 +76,10 @@ def _nets(random: Random, most: int) -> tuple[str, ...]:
 
 
 def _ports(random: Random) -> tuple[str, ...]:
-    return (*_MANY, *_some(random, _WORDED, 2)) if random.randrange(5) == 0 else _some(random, _WORDED, 3)
+    kind = random.randrange(10)
+    if kind < 2:
+        return (random.choice(_RANGES),)
+    return (*_MANY, *_some(random, _WORDED, 2)) if kind < 4 else _some(random, _WORDED, 3)
 
 
 def _end(random: Random, ported: bool) -> RuleEnd:

@@ -39,11 +39,9 @@ from rule_shape import kind_of_chain, purpose, shape_of
 
 CANDIDATES = 2000
 """Rules drawn, to see what the renderer can write."""
-_A_ROUND = 26
-"""Rules in question of each direction in one round."""
+_A_ROUND = range(26, 2, -3)
+"""Rules in question of each direction in a round: the fewer, the less stands in the way of what is still missing."""
 _MOST_ROUNDS = 24
-_TRIES = 3
-"""Rounds that one rule is in: others before it may have taken what would meet it."""
 Item = tuple[str, ...]
 Alteration = tuple[str, ...]
 """A program and its arguments: what is done by hand once the view is in force, in the real kernel and in the other."""
@@ -213,7 +211,7 @@ def _closed(version: int) -> list[Round]:
     return [Round(one, _NOTRACK), Round(one, ((program, "-t", "raw", "-F", "PREROUTING"), *_NOTRACK))]
 
 
-def _filled(one: Round, missing: set[Item], random: Random, crossed: bool = True) -> Round:
+def _filled(one: Round, missing: set[Item], random: Random, crossed: bool) -> Round:
     """Adds packets to a round: those that may show something that is missing."""
     kernel = kernel_of(one)
     packets = [packet for version in (4, 6) for packet in crossings(version)] if crossed else []
@@ -240,20 +238,35 @@ def _aimed(aim: Aim, key: Key, kind: str, rule: str, left: set[Item]) -> Iterato
             yield from aim.alone_not_met(key, at)
 
 
-def _picked(candidates: list[Rule], items: dict[int, set[Item]], missing: set[Item], way: str) -> list[Rule]:
-    """The rules that have most of what is missing for what they ask: one that asks much may ask what nothing can meet.
-    Those that ask most stand first, so that others are reached."""
-    chosen: list[Rule] = []
-    left = {item for item in missing if item[0] == "beside" or way in item[2]}
-    pool = list(candidates)
-    while len(chosen) < _A_ROUND and pool:
-        best = max(pool, key=lambda rule: len(items[id(rule)] & left) / (2 + _asks(rule)))
-        if not items[id(best)] & left:
-            break
-        chosen.append(best)
-        pool.remove(best)
-        left -= items[id(best)]
-    return sorted(chosen, key=lambda rule: -_asks(rule))
+@dataclass
+class _Choice:
+    """Rules to choose from, and how often each was chosen."""
+
+    candidates: list[Rule]
+    random: Random
+    items: dict[int, set[Item]] = field(default_factory=dict)
+    chosen: Counter[int] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.items = {id(rule): _items_alone(rule) for rule in self.candidates}
+
+    def some(self, missing: set[Item], way: str, most: int) -> list[Rule]:
+        """Rules that have much of what is missing for what they ask: one that asks much may ask what nothing can meet.
+        Those that ask most stand first, so that others are reached."""
+        left = {item for item in missing if item[0] == "beside" or way in item[2]}
+        pool = [rule for rule in self.candidates if self.items[id(rule)] & left]
+        found: list[Rule] = []
+        while len(found) < most and pool:
+            best = max(pool, key=lambda rule: self._worth(rule, left))
+            found.append(best)
+            self.chosen[id(best)] += 1
+            left -= self.items[id(best)]
+            pool = [rule for rule in pool if self.items[id(rule)] & left]
+        return sorted(found, key=lambda rule: -_asks(rule))
+
+    def _worth(self, rule: Rule, left: set[Item]) -> float:
+        new = len(self.items[id(rule)] & left)
+        return self.random.random() * new / (2 + _asks(rule)) / (1 + self.chosen[id(rule)])
 
 
 def _asks(rule: Rule) -> int:
@@ -265,18 +278,15 @@ def _asks(rule: Rule) -> int:
 def rounds(seed: int = 1) -> tuple[list[Round], set[Item]]:
     """The rounds, and what of what is demanded none of them shows."""
     random = Random(seed)
-    candidates = _candidates(random)
-    missing = demanded(candidates)
-    items = {id(rule): _items_alone(rule) for rule in candidates}
-    found = [_filled(one, missing, random) for version in (4, 6) for one in _closed(version)]
+    choice = _Choice(_candidates(random), random)
+    missing = demanded(choice.candidates)
+    plain = [Round(view(turn, (), ()), _by_hand()) for turn in range(len(SETTINGS))]
+    found = [_filled(one, missing, random, crossed=True) for one in (*_closed(4), *_closed(6), *plain)]
     missing = missing.difference(*(one.shown for one in found))
-    tried: Counter[int] = Counter()
     for turn in range(_MOST_ROUNDS):
-        random.shuffle(candidates)
-        into, out = (_picked(candidates, items, missing, way) for way in ("manx-pi", "manx-pe"))
-        tried.update(id(rule) for rule in (*into, *out))
-        candidates = [rule for rule in candidates if tried[id(rule)] < 2 * _TRIES]
-        one = _filled(Round(view(turn, into, out), _by_hand()), missing, random, crossed=turn < len(SETTINGS))
+        most = _A_ROUND[min(turn, len(_A_ROUND) - 1)]
+        into, out = (choice.some(missing, way, most) for way in ("manx-pi", "manx-pe"))
+        one = _filled(Round(view(turn, into, out), _by_hand()), missing, random, crossed=False)
         if one.shown & missing:
             found.append(one)
             missing -= one.shown
