@@ -3,7 +3,7 @@
     python -m bench.scale.listening KUBECONFIG agents NODES
     python -m bench.scale.listening KUBECONFIG everything CLIENTS
 
-Owns: the listeners, when each event reached each of them, and saying so (JSON, the last line of its output) when it is
+Owns: the listeners, when each event reached each of them, and saying so (JSON, in a line of its own) when it is
 told to end by SIGTERM. Must not: cause anything.
 
 An agent is its nine informers, selectors, caches and decoding as `manx_agent.watches` has them, on connections of its
@@ -149,7 +149,13 @@ class Everything:
             for resource in (PODS, NETWORK_POLICIES, NAMESPACES):
                 version = await client.current_resource_version(resource)
                 self._tasks.append(asyncio.create_task(self._listen(client, resource, version)))
+        self._stack.push_async_callback(self._end)
         await asyncio.sleep(1)
+
+    async def _end(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _listen(self, client: KubeClient, resource: Resource, version: str) -> None:
         params = {"watch": "true", "timeoutSeconds": str(_HOUR), "resourceVersion": version}

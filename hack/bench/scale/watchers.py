@@ -143,5 +143,6 @@ class _Listening:
     def end(self) -> dict[str, Any]:
         """What it heard."""
         self.process.end()
-        found: dict[str, Any] = json.loads(self.process.log.read_text().splitlines()[-1])
+        said = [line for line in self.process.log.read_text().splitlines() if line.startswith("{")]
+        found: dict[str, Any] = json.loads(said[-1])
         return found
