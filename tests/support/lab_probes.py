@@ -43,11 +43,12 @@ _PROTOCOL_NAMES = {socket.IPPROTO_TCP: "TCP", socket.IPPROTO_UDP: "UDP"}
 
 @dataclass(frozen=True)
 class Place:
-    """A pod: its name, its address and a descriptor of its network namespace."""
+    """A pod: its name, its addresses and a descriptor of its network namespace."""
 
     name: str
     address: str
     namespace: int
+    address6: str = ""
 
 
 # --- forbidden probes -----------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from typing import Any
 from lab_probes_world import NAMESPACE, PATIENCE, World, processes
 
 ROUTE_PROTOCOL = "77"
+_NOBODYS = ("192.0.2.0/24", "2001:db8:77::/64")
 
 
 # --- routes -------------------------------------------------------------------------------------------------------
@@ -36,7 +37,7 @@ class RouteMonitor:
 
     def __enter__(self) -> RouteMonitor:
         for node in self._world.cluster.nodes:
-            process = self._world.cluster.machines.popen(node, ["ip", "-4", "monitor", "route"])
+            process = self._world.cluster.machines.popen(node, ["ip", "monitor", "route"])
             self._processes.append(process)
             threading.Thread(target=self._read, args=(node, process), daemon=True).start()
         self._world.cluster.wait_for("the monitors to work", self._works, timeout=PATIENCE)
@@ -45,10 +46,13 @@ class RouteMonitor:
     def _works(self) -> bool:
         """Whether each has seen a route of Manx's kind come and go: one made for that."""
         for node in self._world.cluster.nodes:
-            route = f"192.0.2.0/24 dev lo proto {ROUTE_PROTOCOL}"
-            self._world.cluster.node_exec(node, "sh", "-c", f"ip route replace {route}; ip route del {route} || true")
-        seen = {line.split(":")[0] for line in self._withdrawn() if "192.0.2.0/24" in line}
-        return seen == set(self._world.cluster.nodes)
+            for net in _NOBODYS:
+                route = f"{net} dev lo proto {ROUTE_PROTOCOL}"
+                self._world.cluster.node_exec(
+                    node, "sh", "-c", f"ip route replace {route}; ip route del {route} || true"
+                )
+        seen = {(line.split(":")[0], net) for line in self._withdrawn() for net in _NOBODYS if net in line}
+        return seen == {(node, net) for node in self._world.cluster.nodes for net in _NOBODYS}
 
     def _read(self, node: str, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
@@ -70,17 +74,22 @@ class RouteMonitor:
 
 def kernel_routes(world: World) -> dict[str, list[str]]:
     """Manx's routes to this world's pods on every node."""
-    show = ("ip", "-4", "route", "show", "proto", ROUTE_PROTOCOL)
+    shows = [("ip", family, "route", "show", "proto", ROUTE_PROTOCOL) for family in ("-4", "-6")]
     return {
-        node: sorted(line for line in world.cluster.node_exec(node, *show).splitlines() if _leads_to_pods(world, line))
+        node: sorted(
+            line
+            for show in shows
+            for line in world.cluster.node_exec(node, *show).splitlines()
+            if _leads_to_pods(world, line)
+        )
         for node in world.cluster.nodes
     }
 
 
 def _leads_to_pods(world: World, line: str) -> bool:
     """Other blocks come and go for reasons of their own."""
-    found = re.search(r"\d+\.\d+\.\d+\.\d+/\d+", line)
-    pods = [ipaddress.ip_address(place.address) for place in world.places.values()]
+    found = re.search(r"[0-9a-f:.]+[:.][0-9a-f:.]*/\d+", line)
+    pods = [ipaddress.ip_address(one) for place in world.places.values() for one in (place.address, place.address6)]
     return found is not None and any(pod in ipaddress.ip_network(found[0]) for pod in pods)
 
 

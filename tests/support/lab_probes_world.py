@@ -141,7 +141,8 @@ class World:
         address = self.cluster.wait_pod(pod, namespace=NAMESPACE, timeout=PATIENCE)
         pid = pid_in_pod(self.uid(pod))
         assert pid is not None, f"{pod} is Ready, but has no process"
-        return Place(pod, address, namespace_of(pid))
+        found = self.cluster.kubectl.json("-n", NAMESPACE, "get", "pod", pod)["status"]["podIPs"]
+        return Place(pod, address, namespace_of(pid), next(one["ip"] for one in found if ":" in one["ip"]))
 
     def uid(self, pod: str, namespace: str = NAMESPACE) -> str:
         return str(self.cluster.kubectl.json("-n", namespace, "get", "pod", pod)["metadata"]["uid"])
