@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from exabgp.bgp.fsm import FSM
 from exabgp.reactor.delay import Delay
-from exabgp.version import version
 
-from manx_agent.bgp.reactor import KNOWN, NEVER, RestingPeer, RestingReactor, install
+from manx_agent.bgp.reactor import NEVER, Commands, RestingPeer, RestingReactor
+from manx_agent.bgp.server import is_known
 
 TICK = 0.05
 NOW = 1000.0
@@ -131,7 +132,24 @@ def test_what_a_command_left_to_be_sent_is_seen_after_it() -> None:
     assert found.active_peers() == {"a"}
 
 
-def test_another_version_of_exabgp_runs_by_its_own_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert version.startswith(KNOWN)
-    monkeypatch.setattr("manx_agent.bgp.reactor.version", "6.0.0")
-    assert not install()
+def test_commands_are_worked_off_step_by_step() -> None:
+    done: list[int] = []
+
+    def command(steps: int) -> Iterator[None]:
+        for step in range(steps):
+            done.append(step)
+            yield
+
+    commands = Commands()
+    assert not commands.run()
+    for _ in range(2):
+        commands._async.append(("manx", command(40)))
+    assert commands.run()
+    while commands.run():
+        pass
+    assert done == [*range(40)] * 2
+    assert commands.ready()
+
+
+def test_this_exabgp_is_one_for_which_all_this_was_made() -> None:
+    assert is_known()

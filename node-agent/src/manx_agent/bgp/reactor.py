@@ -7,8 +7,7 @@ due, or when it has something to send; and a session that is not up, as often as
 command names looked for by regular expressions, each by each.
 
 Owns: which peers get a turn, and how long to wait. Must not: change what a turn does, or hold a line of ExaBGP's own
-code. `python -m manx_agent.bgp.server CONFIGURATION`, which runs this, is `exabgp server CONFIGURATION`; with an ExaBGP
-of a version that this was not made for, it is that to the letter.
+code. `server` runs this; with an ExaBGP of a version that it was not made for, ExaBGP's own.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ import random
 import select
 import signal
 import socket
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -26,12 +24,9 @@ from exabgp.application import server
 from exabgp.bgp.fsm import FSM
 from exabgp.reactor import listener, loop, peer
 from exabgp.reactor.api.command import announce, rib
-from exabgp.version import version
 
 from manx_agent.bgp.matching import match_neighbors
 
-KNOWN = "5.0."
-"""Versions whose loop is known to be as described."""
 SOON = 0.001
 """Seconds to wait where something is to be sent."""
 LONGEST = 5.0
@@ -41,7 +36,7 @@ NEVER = float("inf")
 JITTER = 0.5
 """Seconds, at most, by which a new attempt to connect is put off."""
 
-_KA, _Delay, _Peer, _Reactor = peer.KA, peer.Delay, peer.Peer, loop.Reactor
+_KA, _Delay, _Peer, _Reactor, _ASYNC = peer.KA, peer.Delay, peer.Peer, loop.Reactor, loop.ASYNC
 
 
 class NotedKeepalive(_KA):  # type: ignore[misc,valid-type]
@@ -126,6 +121,20 @@ class Poller:
     def poll(self, seconds: float) -> set[int]:
         """What is ready."""
         return {fd for fd, _ in self._epoll.poll(seconds)}
+
+
+class Commands(_ASYNC):  # type: ignore[misc,valid-type]
+    """Commands at work, some steps of each in a turn."""
+
+    def run(self) -> bool:
+        """Whether something is left to do. ExaBGP's own makes an event loop for it, though nothing in it waits."""
+        if self.ready():
+            return False
+        try:
+            self._run_async().send(None)
+        except StopIteration as ended:
+            return bool(ended.value)
+        raise RuntimeError("a command of ExaBGP waits for an event loop")
 
 
 class RestingReactor(_Reactor):  # type: ignore[misc,valid-type]
@@ -226,19 +235,16 @@ def _drain(reader: socket.socket) -> None:
         return
 
 
-def install() -> bool:
-    """Puts these in the place of ExaBGP's; says whether it is a version for which they were made."""
-    if not version.startswith(KNOWN):
-        return False
+def install() -> None:
+    """Puts these in the place of ExaBGP's."""
     peer.KA, peer.Delay = NotedKeepalive, UnevenDelay
     loop.Peer = listener.Peer = RestingPeer
+    loop.ASYNC = Commands
     server.Reactor = RestingReactor
     announce.match_neighbors = rib.match_neighbors = match_neighbors
-    return True
 
 
 def main() -> None:
     """Runs until ExaBGP ends."""
-    if not install():
-        print(f"manx: ExaBGP {version} runs by its own loop: ours is for {KNOWN}x", file=sys.stderr, flush=True)
+    install()
     server.main()

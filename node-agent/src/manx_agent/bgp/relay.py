@@ -11,7 +11,6 @@ a snapshot). End of input means that ExaBGP is gone, and so are we.
 
 from __future__ import annotations
 
-import argparse
 import collections
 import json
 import os
@@ -243,13 +242,12 @@ def _log(text: str) -> None:
 
 
 def main() -> None:
-    """Parses `--dir` and runs."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--dir", type=Path, default=Path(DEFAULT_DIRECTORY))
+    """Runs in the directory that is the argument (without argparse, which takes a tenth of the memory)."""
+    directory = Path(sys.argv[1] if len(sys.argv) > 1 else DEFAULT_DIRECTORY)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
     try:
-        Relay(SharedPaths(parser.parse_args().dir)).run()
+        Relay(SharedPaths(directory)).run()
     except BrokenPipeError:
         os._exit(0)  # ExaBGP is gone; flushing standard output at exit would fail once more
 

@@ -1,9 +1,10 @@
 """The speaker's program: ExaBGP, without what no session of ours needs.
 
-Owns: which modules ExaBGP does without, all told a fifth of its memory, on every node. Must not: import ExaBGP before
-they are left out, nor anything that does.
+Owns: which modules ExaBGP does without, all told a quarter of its memory, on every node. Must not: import of ExaBGP
+more than its version before they are left out, nor anything that does.
 
-- ssl: comes with asyncio, which does without where there is none.
+- asyncio: ExaBGP makes an event loop for each turn with a command, in which nothing ever waits (`reactor.Commands`).
+- pdb: for ExaBGP's authors.
 - The names of 5,000 TCP and UDP ports: for writing flow specifications (RFC 8955), which we have none of.
 """
 
@@ -12,19 +13,33 @@ from __future__ import annotations
 import sys
 from types import ModuleType
 
+from exabgp.version import version
+
+KNOWN = "5.0."
+"""Versions that are known to do without, and whose loop is known to be as `reactor` describes it."""
 PORTS = "exabgp.protocol.ip.port"
 
 
+def is_known() -> bool:
+    """Whether this ExaBGP is of a version for which all this was made."""
+    return bool(version.startswith(KNOWN))
+
+
 def leave_out() -> None:
-    """Before the first import of ExaBGP."""
-    sys.modules["ssl"] = None  # type: ignore[assignment]
-    ports = ModuleType(PORTS, "Ports without names.")
-    ports.__dict__["Port"] = type("Port", (int,), {})
-    sys.modules[PORTS] = ports
+    """Before the first import of the rest of ExaBGP."""
+    for name in ("asyncio", "pdb", PORTS):
+        sys.modules[name] = ModuleType(name, "Left out.")
+    sys.modules[PORTS].__dict__["Port"] = type("Port", (int,), {})
 
 
 def main() -> None:
     """Runs until ExaBGP ends."""
+    if not is_known():
+        from exabgp.application import server
+
+        print(f"manx: ExaBGP {version} runs by its own loop: ours is for {KNOWN}x", file=sys.stderr, flush=True)
+        server.main()
+        return
     leave_out()
     from manx_agent.bgp import reactor
 
