@@ -199,10 +199,12 @@ def _dispatch(table: Table, known: Image, desired: Image, leaving: set[str]) -> 
 def _leaving(known: Mapping[str, SetImage], desired: Mapping[str, SetImage]) -> set[str]:
     """The sets of classes that go and have a member that step 3 puts elsewhere. (A member of a new set is there from
     step 1 on.)"""
+    going = {name for name in known.keys() - desired.keys() if names.is_class_set(name)}
+    if not going:
+        return going
     shared = [name for name in known.keys() & desired.keys() if names.is_class_set(name)]
     moving = frozenset().union(*(desired[name].members - known[name].members for name in shared))
-    going = known.keys() - desired.keys()
-    return {name for name in going if names.is_class_set(name) and known[name].members & moving}
+    return {name for name in going if known[name].members & moving}
 
 
 def _merged(chain: str, have: Rules, want: Rules, leaving: set[str]) -> Rules:

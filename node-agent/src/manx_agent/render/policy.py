@@ -72,6 +72,8 @@ class Renderer:
     _families: dict[int, _FamilyRenderer] = field(default_factory=dict)
     _groups: GroupSets = field(default_factory=GroupSets)
     _last: _Last | None = None
+    _endpoints: dict[int, tuple[object, _Last | None, Mapping[str, SetImage]]] = field(default_factory=dict)
+    """By family: the sets of endpoints, and what they were made of."""
 
     def render(
         self,
@@ -88,11 +90,19 @@ class Renderer:
         groups, problems = self._groups.render(settled, frame.families)
         sets = {**groups, **last.image.sets}
         for family in frame.families:
-            sets |= {**_endpoint_sets(settled, last.isolations, family), **_pool_sets(pools, family)}
+            sets |= {**self._endpoint_sets(settled, last, family), **_pool_sets(pools, family)}
         return Rendered(
             Image(last.image.chains, last.image.jumps, sets),
             (*frame.style.problems, *last.problems, *problems, *_pool_problems(pools)),
         )
+
+    def _endpoint_sets(self, settled: Settled, last: _Last, family: Family) -> Mapping[str, SetImage]:
+        """The same objects as long as neither endpoints nor classes are others: most changes are to groups."""
+        endpoints, rules, sets = self._endpoints.get(family.version, (None, None, {}))
+        if endpoints is not settled.endpoints or rules is not last:
+            sets = _endpoint_sets(settled, last.isolations, family)
+            self._endpoints[family.version] = settled.endpoints, last, sets
+        return sets
 
     def _framed(self, settled: Settled, pools: tuple[PoolSettings, ...], style: Style) -> _Frame:
         families = _in_use(settled, pools)
