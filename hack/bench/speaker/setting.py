@@ -76,7 +76,7 @@ class Setting:
     def announce(self, cidrs: frozenset[str]) -> float:
         """Says which blocks are to be announced; returns when, in seconds of the monotonic clock."""
         self.view = replace(self.view, announced=cidrs)
-        command = (sys.executable, "-m", RELAY, str(self._paths.directory))
+        command = (sys.executable, "-m", RELAY, "--dir", str(self._paths.directory))
         rendered = render(self.view, wanted_peers(self.view), command)
         if not self._paths.config.exists():
             write_atomically(self._paths.config, rendered.text)

@@ -81,7 +81,7 @@ class BgpDriver:
         self._routes = routes
         self._on_change = on_change
         self._clock = clock
-        self._relay_command = (python, "-m", "manx_agent.bgp.relay", str(paths.directory))
+        self._relay_command = (python, "-m", "manx_agent.bgp.relay", "--dir", str(paths.directory))
         self._link = RelayLink(paths.socket, self._noted)
         self._table = Table()
         self._view: BgpView | None = None

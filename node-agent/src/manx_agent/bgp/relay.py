@@ -242,8 +242,8 @@ def _log(text: str) -> None:
 
 
 def main() -> None:
-    """Runs in the directory that is the argument (without argparse, which takes a tenth of the memory)."""
-    directory = Path(sys.argv[1] if len(sys.argv) > 1 else DEFAULT_DIRECTORY)
+    """`--dir DIRECTORY`: the last argument is the directory (argparse would take a tenth of the memory)."""
+    directory = Path(sys.argv[-1] if len(sys.argv) > 1 else DEFAULT_DIRECTORY)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
     try:
