@@ -23,7 +23,7 @@ from operating import FAST, Cluster, cluster
 
 @pytest.fixture(autouse=True)
 def quick_elections(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"DURATION": "0.9", "RENEW_DEADLINE": "0.5", "RETRY_PERIOD": "0.1"}.items():
+    for name, value in {"DURATION": "3", "RENEW_DEADLINE": "2", "RETRY_PERIOD": "0.1"}.items():
         monkeypatch.setenv(f"MANX_LEASE_{name}", value)
 
 
@@ -78,8 +78,6 @@ async def test_what_takes_longer_than_a_term_to_begin_is_no_end_of_it(
 ) -> None:
     """A model of many pods is built for longer than a term lasts. Meanwhile the term is renewed, and what is heard
     waits."""
-    for name, value in {"DURATION": "3", "RENEW_DEADLINE": "2", "RETRY_PERIOD": "0.2"}.items():
-        monkeypatch.setenv(f"MANX_LEASE_{name}", value)
     async with cluster() as world:
         world.node("n1", 1)
         world.pool()
