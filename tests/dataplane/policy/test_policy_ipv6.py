@@ -9,6 +9,8 @@ from dataclasses import replace
 
 import pytest
 
+from manx_agent.drivers.iptables import Iptables
+from manx_agent.drivers.process import ProcessFailed
 from manx_agent.model import Dirty, LocalEndpoint
 from manx_core.api.v1alpha1 import IcmpMatch
 from policy_world import Applied, World, program, rule, towards
@@ -158,3 +160,30 @@ def _link_local(world: World) -> str:
         ):
             if "tentative" not in line:
                 return line.split()[3].partition("/")[0]
+
+
+def test_a_kernel_without_a_table_nat_of_ipv6_gets_everything_else(
+    world: World, applied: Applied, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on the legacy back end where ip6table_nat is not to be had."""
+    restore = Iptables.restore
+
+    async def without_nat(self: Iptables, text: str) -> None:
+        if self.ipv6 and "*nat\n" in text:
+            said = "ip6tables-restore: unable to initialize table 'nat'"
+            raise ProcessFailed((self.program("restore"),), 3, said)
+        await restore(self, text)
+
+    monkeypatch.setattr(Iptables, "restore", without_nat)
+    world.policy("b", program(ingress=(rule(protocol="TCP", ports=("80",)),)))
+    for _ in range(2):
+        assert ["no table nat of IPv6" in said for said in applied.apply().problems] == [True]
+    assert applied.check() == ()
+    assert any("MASQUERADE" in line for line in applied.saved(family="ip"))
+    assert not any("MASQUERADE" in line for line in applied.saved(family="ip6"))
+    for world.ipv6 in (False, True):
+        assert world.tcp("a", "b", 80)
+        assert not world.tcp("a", "b", 81, expected=False)
+    monkeypatch.undo()
+    assert applied.apply().problems == ()
+    assert any("MASQUERADE" in line for line in applied.saved(family="ip6"))

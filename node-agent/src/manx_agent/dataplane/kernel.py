@@ -38,6 +38,8 @@ class Kernel:
         self.from_end = False
         """Our rules are to stand last among others': positions are read accordingly."""
         self.ipv6 = has_ipv6()
+        self.has_nat6 = False
+        """Whether a table nat of IPv6 is known to be there."""
         self._spellings: dict[tuple[str, Rules], Rules] = {}
         """(place, as printed) → as rendered."""
 
@@ -77,6 +79,16 @@ class Kernel:
     async def can_log(self) -> bool:
         """Whether rules with the targets LOG and NFLOG are accepted."""
         return await self._accepts(*_LOGGING)
+
+    async def can_masquerade_ipv6(self) -> bool:
+        """Whether the back end has a table nat of IPv6. What fails for another reason is no answer, and asked again."""
+        if not self.has_nat6:
+            try:
+                await Iptables(self.backend, ipv6=True).restore("*nat\nCOMMIT\n")
+            except ProcessError as error:
+                return "initialize" not in error.stderr
+        self.has_nat6 = True
+        return True
 
     async def _accepts(self, *rules: str) -> bool:
         lines = "".join(f"-A {_PROBE} {rule}\n" for rule in rules)

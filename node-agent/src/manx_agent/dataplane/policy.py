@@ -41,6 +41,10 @@ _NO_SELF = (
     "the kernel has no bpf match (xt_bpf): a pod that reaches itself through a service is subject to its own policies"
 )
 _NO_LOG = "the kernel has no LOG or NFLOG target (xt_LOG, xt_NFLOG): nothing is logged"
+_NO_NAT6 = (
+    "the kernel has no table nat of IPv6 (ip6table_nat): packets from IPv6 pools with natOutgoing leave with their own"
+    " source address"
+)
 _BACKENDS: dict[str, Backend] = {"NFT": "nft", "Legacy": "legacy"}
 
 
@@ -62,6 +66,8 @@ class KernelPolicy:
         self._settled = Settled()
         self._rendered = Rendered(Image())
         self._known: Image | None = None
+        self._masquerades = True
+        """Whether the kernel can masquerade what there is to masquerade."""
         self._logs = False
         """Whether it is known if the kernel can log."""
         self._without_logs: Mapping[str, Policy] | None = None
@@ -106,7 +112,9 @@ class KernelPolicy:
         self._settled = settle(view, self._settled, self._clock())
         await self._look_for_logging(kernel, view.settings)
         rendered = self._renderer.render(self._settled, view.pools, view.settings)
-        self._rendered = rendered if kernel.ipv6 else replace(rendered, image=without_ipv6(rendered.image))
+        image = rendered.image if kernel.ipv6 else without_ipv6(rendered.image)
+        self._masquerades = "nat6" not in image.chains or await kernel.can_masquerade_ipv6()
+        self._rendered = replace(rendered, image=image if self._masquerades else _without_nat6(image))
         if not self._in_charge and self._settled.awaited:
             left = await kernel.read()
             if left.jumps == self._rendered.image.jumps and ENDPOINTS in left.sets:
@@ -119,6 +127,7 @@ class KernelPolicy:
     def _outcome(self, drift: tuple[str, ...], errors: tuple[str, ...]) -> PolicyOutcome:
         limits = [] if self._renderer.reaches_itself else [_NO_SELF]
         limits += [] if self._renderer.logs else [_NO_LOG]
+        limits += [] if self._masquerades else [_NO_NAT6]
         return PolicyOutcome(
             backend=self._kernel.backend if self._kernel else "nft",
             missing=frozenset(self._settled.since),
@@ -145,6 +154,7 @@ class KernelPolicy:
         found = await kernel.read_rules()
         used = any(IPV4.same in rule for rule in found.chains.get("filter", {}).get(FROM, ()))
         self._renderer.reaches_itself = used or await kernel.can_compare_addresses()
+        kernel.has_nat6 = "nat6" in found.chains
         self._renderer.logs = True
         self._logs = any(" NFLOG " in rule for rules in found.chains.get("filter", {}).values() for rule in rules)
         self._kernel, self._watch, self._known = kernel, Watch(kernel), None
@@ -208,6 +218,15 @@ class KernelPolicy:
             self._known = None
             raise
         return drift
+
+
+def _without_nat6(image: Image) -> Image:
+    """The same for a kernel without that table."""
+    return replace(
+        image,
+        chains={table: chains for table, chains in image.chains.items() if table != "nat6"},
+        jumps={where: rules for where, rules in image.jumps.items() if where[0] != "nat6"},
+    )
 
 
 def _strangers(view: PolicyView, left: Image) -> frozenset[str]:
