@@ -7,7 +7,7 @@ the address is source or destination, as sent or after translation. From Linux 6
 one request for each of these; before, the table is read and entries are deleted one by one.
 
 Of IPv6 they always are: the kernel's filter (seen with Linux 6.18) compares IPv6 addresses the wrong way round and
-deletes all entries but the address's. Reading a hundred thousand entries takes some 0.2 s, in a thread.
+deletes all entries but the address's. Reading them is done in a thread.
 Source: linux/netfilter/nfnetlink_conntrack.h; net/netfilter/nf_conntrack_netlink.c, ctnetlink_filter_match_tuple().
 """
 
