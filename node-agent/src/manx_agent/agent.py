@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import math
 import time
 from contextlib import AsyncExitStack, suppress
 
@@ -159,16 +160,16 @@ class Agent:
     # --- what is looked at now and then ----------------------------------------------------------------------------
 
     async def _resync(self) -> None:
-        turn, next_pods = 0, 0.0
+        turn, looked = 0, -math.inf
         while True:
             if turn % INTERFACES_EVERY == 0:
                 await self._look_at_interfaces()
             turn += 1
             await asyncio.sleep(RESYNC)
-            if time.monotonic() >= next_pods:
+            if time.monotonic() >= looked + self._route_refresh():
                 with suppress(AgentError):
                     self._policy.note_drift(await self._cni.resync())
-                next_pods = time.monotonic() + self._route_refresh()
+                looked = time.monotonic()
             self._policy.note_drift(self._bgp.take_drift())
 
     def _route_refresh(self) -> float:

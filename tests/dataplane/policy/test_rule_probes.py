@@ -146,7 +146,7 @@ def _written() -> Iterator[tuple[str, str]]:
 
 def _pattern(node: ast.AST) -> str:
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        return re.escape(node.value)
+        return re.escape(node.value).replace(r"\{\}", "(! )?")  # a place for a negation
     if isinstance(node, ast.JoinedStr):
         return "".join(_pattern(part) if isinstance(part, ast.Constant) else ".*" for part in node.values)
     return ""

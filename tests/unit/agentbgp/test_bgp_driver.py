@@ -233,6 +233,9 @@ async def test_the_kernel_is_looked_at_as_often_as_the_view_says(kernel: FakeKer
     seldom._changed.set()
     await until(lambda: seldom.take_drift() == ("a route",))
     assert seldom._next_check == 120.0
+    now, kernel.drift = 61.0, ("another route",)
+    await seldom.apply(replace(VIEW, refresh_interval=1.0))  # what was to be an hour is a second from now on
+    await until(lambda: seldom.take_drift() == ("another route",))
     await seldom.stop()
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import socket
 import sys
 import time
@@ -100,7 +101,9 @@ class BgpDriver:
         self._last: BgpOutcome | None = None
         self._changed = asyncio.Event()
         self._reconciling = asyncio.Lock()
-        self._next_check = 0.0
+        self._checked = -math.inf
+        """When the last look at files and kernel began, and what it took."""
+        self._check_took = 0.0
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -119,6 +122,8 @@ class BgpDriver:
     async def apply(self, view: BgpView) -> BgpOutcome:
         """Takes a view: returns once ExaBGP has been told and the kernel has what is known so far. Does not raise: what
         failed is in the outcome's errors."""
+        if self._view is None or self._view.refresh_interval != view.refresh_interval:
+            self._changed.set()  # the wait for the next look is another one now
         self._view = view
         self._peers = wanted_peers(view)
         self._write_files(view)
@@ -206,7 +211,8 @@ class BgpDriver:
         on: without it no route would ever change again."""
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), self._patience())
+                async with asyncio.timeout(self._patience()):  # not wait_for: Python 3.11's may swallow the task's end
+                    await self._changed.wait()
                 await asyncio.sleep(GATHER_SECONDS)
             self._changed.clear()
             if self._view is None:
@@ -239,8 +245,13 @@ class BgpDriver:
         except AgentError:
             found = ()  # the reconciliation that follows meets the same, and says so
         self._drift = (self._drift + list(found))[-KEPT_DRIFT:]
-        interval = view.refresh_interval or CHECK_SECONDS
-        self._next_check = started + max(interval, CHECK_SHARE * (self._clock() - started))
+        self._checked, self._check_took = started, self._clock() - started
+
+    @property
+    def _next_check(self) -> float:
+        """By the interval of now: one that was made shorter counts at once."""
+        interval = (self._view.refresh_interval if self._view else 0.0) or CHECK_SECONDS
+        return self._checked + max(interval, CHECK_SHARE * self._check_took)
 
     async def _reconcile(self) -> None:
         """Brings the kernel to the table's selection."""
