@@ -25,7 +25,7 @@ from lab_probes import PORTS_EACH, TCP_PORT, UDP_PORT, Detector, Flood, Place, R
 
 NAMESPACE = "manx-kills"
 SYSTEM = "manx-system"
-AGENT, SPEAKER, OPERATOR = "\0manx_agent\0", "\0exabgp\0server\0", "\0manx_operator\0"
+AGENT, SPEAKER, OPERATOR = "\0manx_agent\0", "\0manx_agent.bgp.server\0", "\0manx_operator\0"
 """What the processes' command lines have in them, words ended by NUL."""
 FORBIDDEN = ("foe-near", "foe-far", "caged")
 RATE_EACH = 600
