@@ -14,10 +14,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from bench import counts, picture
-from bench.figures import Figure, machine, table
+from bench.figures import Figure, machine, markdown, table
 from bench.measures import MEASURES, Given, Measure
 from lab.cluster import Cluster
-from lab.run import LabError
 from lab.settings import CHECKOUT
 
 
@@ -99,20 +98,21 @@ class Run:
         figures = self.found.setdefault(name, [])
         try:
             figures += measure.run(self._given)
-        except (LabError, RuntimeError, OSError) as error:
-            self.failures.append(f"{name}: {error}")
+        except Exception as error:  # whatever it is: the other measures are none the worse for it
+            self.failures.append(f"{name}: {error!r}")
         if figures:
             print(table(figures), flush=True)
 
 
 def write(path: Path, run: Run) -> None:
-    """The JSON, keyed by figure, and the picture beside it."""
+    """The JSON, keyed by figure; the picture and the tables beside it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     found = {figure.key: figure.as_json() for figure in run.figures}
     path.write_text(json.dumps({**machine(), "figures": found}, indent=1))
-    drawn = path.with_suffix(".svg")
+    drawn, written = path.with_suffix(".svg"), path.with_suffix(".md")
     drawn.write_text(picture.svg(run.found))
-    print(f"\nwritten to {path} and {drawn}")
+    written.write_text("\n".join(f"### {name}\n{markdown(figures)}" for name, figures in run.found.items()))
+    print(f"\nwritten to {path}, {drawn} and {written}")
 
 
 def about() -> str:

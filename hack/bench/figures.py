@@ -85,6 +85,28 @@ def _line(name: str, samples: Sequence[float], unit: str, ratio: str) -> str:
     return f"{name:60} {' '.join(f'{value:9.2f}' for value in columns)} {unit:11} {ratio}".rstrip()
 
 
+def markdown(figures: Sequence[Figure]) -> str:
+    """The figures as a table for a document, each with its floor beside it."""
+    rows = [_row(figure) for figure in figures]
+    head = ["| | lowest | median | highest | floor | ratio | elsewhere |", "|---|--:|--:|--:|--:|--:|---|"]
+    return "\n".join([*head, *rows, ""])
+
+
+def _row(figure: Figure) -> str:
+    samples = figure.samples
+    least = f"{_number(statistics.median(figure.floor))} ({figure.floor_name})" if figure.floor else ""
+    ratio = f"{figure.ratio:.1f}" if figure.ratio is not None else ""
+    highest = _number(max(samples)) if len(samples) > 1 else ""
+    lowest = _number(min(samples)) if len(samples) > 1 else ""
+    median = f"{_number(statistics.median(samples))} {figure.unit}"
+    return f"| {figure.name.strip()} | {lowest} | {median} | {highest} | {least} | {ratio} | {figure.peer} |"
+
+
+def _number(value: float) -> str:
+    """With three digits that count, whole where it is large."""
+    return f"{value:.0f}" if value >= 100 or value == int(value) else f"{value:.3g}"
+
+
 def machine() -> dict[str, Any]:
     """What the figures were taken on, and how busy that was just now."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.figures import Figure, machine, percentile, table
+from bench.figures import Figure, machine, markdown, percentile, table
 
 
 @pytest.mark.parametrize(
@@ -49,3 +49,11 @@ def test_json_has_what_the_table_has_and_the_samples() -> None:
     assert written["floor"]["name"] == "bare"
     assert Figure("a", "alone", "MB", (1.0,)).as_json()["floor"] is None
     assert machine()["cores"] >= 1
+
+
+def test_a_table_for_a_document_has_a_row_for_each_figure_and_its_floor_in_it() -> None:
+    one = Figure("a", "  a thing", "ms", (1.0, 2.0, 1234.0), "bare", (0.5,), peer="Other: 5 ms")
+    alone = Figure("b", "writes", "writes", (3.0,))
+    *_, first, second = markdown([one, alone]).splitlines()
+    assert first == "| a thing | 1 | 2 ms | 1234 | 0.5 (bare) | 4.0 | Other: 5 ms |"
+    assert second == "| writes |  | 3 writes |  |  |  |  |"
