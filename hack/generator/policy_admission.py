@@ -32,6 +32,8 @@ Policies = list[tuple[str, dict[str, Any], dict[str, Any] | None]]
 """(name, spec, which objects are parameters)."""
 
 _LABEL = "[A-Za-z0-9_./-]+"
+_ANNOTATION_KEY = "^([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"
+"""As Kubernetes has it of an object's annotations."""
 _STRING = "('[^']*'|\"[^\"]*\")"
 _SET = rf"[{{]\s*({_STRING}(\s*,\s*{_STRING})*\s*,?)?\s*[}}]"
 _OPERATOR = rf"(==|!=|contains|starts\s*with|ends\s*with)\s*{_STRING}|(not\s*)?in\s*{_SET}"
@@ -88,6 +90,7 @@ def _policies() -> dict[str, Any]:
         for end in ("source", "destination"):
             validations += _ends(direction, end)
         validations.append(_families(direction))
+        validations.append(_annotation_keys(direction))
     return _refusing(["networkpolicies", "globalnetworkpolicies"], variables, validations)
 
 
@@ -153,6 +156,13 @@ def _families(direction: str) -> dict[str, str]:
     )
     allowed = "must all be of one IP version, that of ipVersion where it is given"
     return _of_rules(direction, "source and destination nets", good, f"({nets}).join(', ')", allowed)
+
+
+def _annotation_keys(direction: str) -> dict[str, str]:
+    value = "r.?metadata.?annotations.orValue({})"
+    good = f"{value}.all(k, size(k) <= 317 && k.matches({_quoted(_ANNOTATION_KEY)}))"
+    allowed = "must be names such as 'note' or 'example.com/note', at most 63 of A-Z, a-z, 0-9, '-', '_' and '.'"
+    return _of_rules(direction, "metadata.annotations", good, f"{value}.map(k, k).join(', ')", allowed)
 
 
 # --- network sets and settings ----------------------------------------------------------------------------------------

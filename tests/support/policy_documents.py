@@ -84,6 +84,8 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     # rules
     (np(ingress=[{}]), "spec.ingress[0].action", "Required value"),
     (ingress(action="allow"), f"{FIRST}.action", '"Allow", "Deny", "Log", "Pass"'),
+    (ingress(metadata={"annotations": {"...": "x"}}), f"{FIRST}.metadata.annotations", "must be names such as"),
+    (egress(metadata={"annotations": {"a/b/c": "x"}}), f"{SECOND}.metadata.annotations", "must be names such as"),
     (ingress(ipVersion=5), f"{FIRST}.ipVersion", '"4", "6"'),
     (ingress(protocol="tcp"), f"{FIRST}.protocol", "TCP, UDP, ICMP, ICMPv6, SCTP, UDPLite"),
     (ingress(protocol=0), f"{FIRST}.protocol", "1 to 255"),
@@ -181,6 +183,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
 
 TAKEN: list[dict[str, Any]] = [
     np(),
+    ingress(metadata={"annotations": {"note": "x", "Example.com/a_b.c": "", "8": "y"}}),
     np(tier="", order=10, selector=""),
     np(tier="security", order=-1.5, selector="all()", types=["Ingress", "Egress"]),
     np(selector=" ! has(a) && (b in {'x', \"y\"} || c not in {'z'}) && d starts with 'e' ", performanceHints=[]),
