@@ -59,7 +59,10 @@ def test_what_the_api_server_takes_is_valid(document: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "document", [d for d, _, _ in REFUSED], ids=[f"{d['kind']}-{field}-{i}" for i, (d, field, _) in enumerate(REFUSED)]
+    ("document", "field"),
+    [(d, field) for d, field, _ in REFUSED],
+    ids=[f"{d['kind']}-{field}-{i}" for i, (d, field, _) in enumerate(REFUSED)],
 )
-def test_what_the_api_server_refuses_is_invalid(document: dict[str, Any]) -> None:
-    assert problems(document)
+def test_what_the_api_server_refuses_is_invalid(document: dict[str, Any], field: str) -> None:
+    """But for names of rules' annotations, which change nothing: an older object that has odd ones stays in force."""
+    assert bool(problems(document)) == (not field.endswith(".metadata.annotations"))
