@@ -75,21 +75,18 @@ class PolicyLoop:
 
     async def admit(self, endpoint: LocalEndpoint) -> None:
         """Returns once the endpoint's policy is in the kernel; the caller sets the deadline."""
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting[endpoint.container_id] = waiter
         self._share.put_endpoint(endpoint)
-        self._urgent.set()
-        self.wake()
-        try:
-            await waiter
-        finally:
-            self._waiting.pop(endpoint.container_id, None)
+        await self._applied(endpoint.container_id)
 
     async def withdraw(self, container_id: str) -> None:
         """The endpoint leaves the kernel with the next apply, which this waits for."""
         if container_id not in self._share.endpoints:
             return
         self._share.drop_endpoint(container_id)
+        await self._applied(container_id)
+
+    async def _applied(self, container_id: str) -> None:
+        """Until an apply has taken the endpoint up as it now is; without a rest before it."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting[container_id] = waiter
         self._urgent.set()

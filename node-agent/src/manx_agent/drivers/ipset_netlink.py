@@ -18,10 +18,10 @@ import ipaddress
 import os
 import re
 import socket
-import struct
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from manx_agent.drivers.netlink_codec import NFGENMSG, Value, attributes, nested
 from manx_agent.drivers.netlink_wire import Message, NetlinkError, Wire
 
 FEW = 64
@@ -32,11 +32,11 @@ _COMMANDS = {"add": 6 << 8 | 9, "del": 6 << 8 | 10}
 """NFNL_SUBSYS_IPSET; IPSET_CMD_ADD, IPSET_CMD_DEL."""
 _SAVE = 6 << 8 | 8
 """IPSET_CMD_SAVE."""
-_PROTOCOL = struct.pack("=HHB3x", 5, 1, 6)
+_PROTOCOL = attributes((1, b"\x06"))
 """IPSET_ATTR_PROTOCOL: 6 is what every kernel takes for these commands."""
 _SETNAME, _DATA = 2, 7
 _IP, _CIDR, _IFACE = 1, 3, 23
-_NESTED, _NETWORK_ORDER = 1 << 15, 1 << 14
+_NETWORK_ORDER = 1 << 14
 _NAME_MAX, _INTERFACE_MAX = 31, 15
 _PRIVATE = 4096
 """From here on an error's number is ipset's own."""
@@ -96,7 +96,7 @@ def digest() -> bytes:
     A tenth of what the program and its text cost; every few seconds, on every node."""
     found = hashlib.blake2b(digest_size=16)
     with Wire(_NETLINK_NETFILTER) as wire:
-        for body in wire.dump(_SAVE, struct.pack("=BBH", 0, 0, 0) + _PROTOCOL):
+        for body in wire.dump(_SAVE, NFGENMSG.pack(0, 0, 0) + _PROTOCOL):
             found.update(body)
     return found.digest()
 
@@ -111,19 +111,10 @@ def message(change: Change) -> Message:
     """Without NLM_F_EXCL, which is what `ipset -exist` leaves out."""
     family = socket.AF_INET if len(change.address) == 4 else socket.AF_INET6
     kind = 1 if family == socket.AF_INET else 2
-    data = _attribute(_IP | _NESTED, _attribute(kind | _NETWORK_ORDER, change.address))
+    data: list[tuple[int, Value]] = [nested(_IP, (kind | _NETWORK_ORDER, change.address))]
     if change.prefix is not None:
-        data += _attribute(_CIDR, bytes((change.prefix,)))
+        data.append((_CIDR, bytes((change.prefix,))))
     if change.interface:
-        data += _attribute(_IFACE, _text(change.interface))
-    body = struct.pack("=BBH", family, 0, 0) + _PROTOCOL + _attribute(_SETNAME, _text(change.name))
-    body += _attribute(_DATA | _NESTED, data)
+        data.append((_IFACE, change.interface))
+    body = NFGENMSG.pack(family, 0, 0) + _PROTOCOL + attributes((_SETNAME, change.name), nested(_DATA, *data))
     return Message(f"ipset {change.verb} {change.name}", _COMMANDS[change.verb], 0, body)
-
-
-def _text(text: str) -> bytes:
-    return text.encode() + b"\0"
-
-
-def _attribute(kind: int, value: bytes) -> bytes:
-    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)

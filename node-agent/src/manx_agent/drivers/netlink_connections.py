@@ -7,40 +7,26 @@ Source: linux/netfilter/nfnetlink_conntrack.h.
 from __future__ import annotations
 
 import socket
-import struct
 from collections.abc import Iterator, Sequence
 
-from manx_agent.drivers.netlink_conntrack import (
-    ABSENT,
-    BATCH,
-    IPCTNL_MSG_CT_DELETE,
-    IPCTNL_MSG_CT_GET,
-    NETLINK_NETFILTER,
-)
+from manx_agent.drivers.netlink_codec import NFGENMSG
+from manx_agent.drivers.netlink_conntrack import IPCTNL_MSG_CT_GET, NETLINK_NETFILTER, delete
 from manx_agent.drivers.netlink_reading import Reader
-from manx_agent.drivers.netlink_wire import Message, Wire
-
-_HEADER = struct.Struct("=BBH")
+from manx_agent.drivers.netlink_wire import Wire
 
 
 def entries() -> Iterator[bytes]:
     """The bodies of the messages that describe all entries, of both families. Blocking. Raises NetlinkError."""
     with Wire(NETLINK_NETFILTER) as wire:
-        yield from wire.dump(IPCTNL_MSG_CT_GET, _HEADER.pack(socket.AF_UNSPEC, 0, 0))
+        yield from wire.dump(IPCTNL_MSG_CT_GET, NFGENMSG.pack(socket.AF_UNSPEC, 0, 0))
 
 
 def forget(identities: Sequence[tuple[bool, bytes]]) -> None:
     """Deletes entries: (whether of IPv6, the attributes that identify it). One that has gone meanwhile is no error.
     Blocking. Raises NetlinkError."""
-    messages = [_deletion(ipv6, identity) for ipv6, identity in identities]
+    found = [(socket.AF_INET6 if ipv6 else socket.AF_INET, identity) for ipv6, identity in identities]
     with Wire(NETLINK_NETFILTER) as wire:
-        for start in range(0, len(messages), BATCH):
-            wire.send(messages[start : start + BATCH])
-
-
-def _deletion(ipv6: bool, identity: bytes) -> Message:
-    family = socket.AF_INET6 if ipv6 else socket.AF_INET
-    return Message("forget a connection", IPCTNL_MSG_CT_DELETE, 0, _HEADER.pack(family, 0, 0) + identity, ABSENT)
+        delete(wire, "forget a connection", found)
 
 
 def own_addresses() -> frozenset[str]:

@@ -14,6 +14,7 @@ Source: linux/netfilter/nfnetlink_conntrack.h; net/netfilter/nf_conntrack_netlin
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 
 from manx_agent.drivers.netlink_codec import NESTED, NFGENMSG, attributes, family_of, is_ipv6, nested, packed, parsed
 from manx_agent.drivers.netlink_wire import Message, NetlinkError, Wire
@@ -62,13 +63,19 @@ def _deletion(address: str, direction: int, side: int) -> Message:
 
 
 def _one_by_one(wire: Wire, address: str) -> None:
-    header, sought = NFGENMSG.pack(family_of(address), 0, 0), packed(address)
+    family, sought = family_of(address), packed(address)
     # Most entries have the address's bytes nowhere: those are not decoded.
-    entries = [entry for entry in wire.dump(IPCTNL_MSG_CT_GET, header) if sought in entry]
+    entries = [entry for entry in wire.dump(IPCTNL_MSG_CT_GET, NFGENMSG.pack(family, 0, 0)) if sought in entry]
+    identities = [(family, identity) for entry in entries if (identity := identity_of(entry, sought))]
+    delete(wire, f"forget a connection of {address}", identities)
+
+
+def delete(wire: Wire, about: str, identities: Sequence[tuple[int, bytes]]) -> None:
+    """Deletes entries: (family, the attributes that identify it). One that has gone meanwhile is no error. `about`: for
+    errors. Blocking. Raises NetlinkError."""
     messages = [
-        Message(f"forget a connection of {address}", IPCTNL_MSG_CT_DELETE, 0, header + identity, ABSENT)
-        for entry in entries
-        if (identity := identity_of(entry, sought))
+        Message(about, IPCTNL_MSG_CT_DELETE, 0, NFGENMSG.pack(family, 0, 0) + identity, ABSENT)
+        for family, identity in identities
     ]
     for start in range(0, len(messages), BATCH):
         wire.send(messages[start : start + BATCH])

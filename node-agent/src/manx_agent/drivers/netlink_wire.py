@@ -17,6 +17,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Self
 
+from manx_agent.drivers.netlink_codec import parsed
 from manx_agent.model import AgentError
 
 NLM_F_REQUEST, NLM_F_ACK = 0x1, 0x4
@@ -116,7 +117,7 @@ class Wire:
         """The body of the answer to a request that is answered by one message. Raises NetlinkError."""
         try:
             self._socket.send(HEADER.pack(HEADER.size + len(body), kind, NLM_F_REQUEST, 1, 0) + body)
-            number, _, content = next(_messages(self._socket.recv(1 << 16)))
+            number, _, _, content = next(_messages(self._socket.recv(1 << 16)))
         except OSError as error:
             raise NetlinkError(f"netlink query: {error.strerror or error}", error.errno or 0) from error
         if number == NLMSG_ERROR:
@@ -139,7 +140,7 @@ class Wire:
             self._socket.send(packed)
             while True:
                 data = self._socket.recv(1 << 16)
-                for number, flags, content in _messages(data):
+                for number, flags, _, content in _messages(data):
                     self._interrupted |= bool(flags & NLM_F_DUMP_INTR)
                     if number == NLMSG_DONE:
                         return
@@ -167,37 +168,27 @@ def _refused(what: str, content: bytes) -> NetlinkError:
     return NetlinkError(f"{what}: {os.strerror(code)}", code)
 
 
-def _messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """(type, flags, body) of the messages in a datagram."""
+def _messages(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
+    """(type, flags, sequence number, body) of the messages in a datagram."""
     offset = 0
     while offset + HEADER.size <= len(data):
-        length, kind, flags, _, _ = HEADER.unpack_from(data, offset)
-        yield kind, flags, data[offset + HEADER.size : offset + length]
+        length, kind, flags, sequence, _ = HEADER.unpack_from(data, offset)
+        yield kind, flags, sequence, data[offset + HEADER.size : offset + length]
         offset += max(HEADER.size, (length + 3) & ~3)
 
 
 def parse_acknowledgements(data: bytes) -> dict[int, tuple[int, str]]:
     """Sequence number → (errno, the kernel's own words, if any) of the NLMSG_ERROR messages in a datagram."""
-    found: dict[int, tuple[int, str]] = {}
-    offset = 0
-    while offset + HEADER.size <= len(data):
-        length, kind, flags, sequence, _ = HEADER.unpack_from(data, offset)
-        if kind == NLMSG_ERROR:
-            payload = data[offset + HEADER.size : offset + length]
-            found[sequence] = -struct.unpack_from("=i", payload)[0], _extended(payload, flags)
-        offset += max(HEADER.size, (length + 3) & ~3)
-    return found
+    return {
+        sequence: (-struct.unpack_from("=i", payload)[0], _extended(payload, flags))
+        for kind, flags, sequence, payload in _messages(data)
+        if kind == NLMSG_ERROR
+    }
 
 
 def parse_answers(data: bytes) -> dict[int, bytes | None]:
     """Sequence number → body of the messages in a datagram, None for an error."""
-    found: dict[int, bytes | None] = {}
-    offset = 0
-    while offset + HEADER.size <= len(data):
-        length, kind, _, sequence, _ = HEADER.unpack_from(data, offset)
-        found[sequence] = None if kind == NLMSG_ERROR else data[offset + HEADER.size : offset + length]
-        offset += max(HEADER.size, (length + 3) & ~3)
-    return found
+    return {sequence: None if kind == NLMSG_ERROR else body for kind, _, sequence, body in _messages(data)}
 
 
 def _extended(payload: bytes, flags: int) -> str:
@@ -206,12 +197,8 @@ def _extended(payload: bytes, flags: int) -> str:
     if not flags & NLM_F_ACK_TLVS:
         return ""
     offset = 4 + (HEADER.size if flags & NLM_F_CAPPED else struct.unpack_from("=I", payload, 4)[0])
-    while offset + 4 <= len(payload):
-        length, kind = struct.unpack_from("=HH", payload, offset)
-        if kind == NLMSGERR_ATTR_MSG:
-            return " (" + payload[offset + 4 : offset + length].rstrip(b"\0").decode("utf-8", "replace") + ")"
-        offset += max(4, (length + 3) & ~3)
-    return ""
+    text = parsed(payload, offset).get(NLMSGERR_ATTR_MSG)
+    return "" if text is None else " (" + text.rstrip(b"\0").decode("utf-8", "replace") + ")"
 
 
 ALREADY = frozenset({errno.EEXIST})
