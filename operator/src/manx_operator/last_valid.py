@@ -84,10 +84,15 @@ def text_of(raw: Raw) -> str:
     """An object as JSON, without what means nothing. Empty where it would be too long for the object to carry it."""
     meta = raw["metadata"]
     kept = {key: meta[key] for key in ("name", "namespace", "uid", "labels") if meta.get(key)}
-    ours = {key: value for key, value in (meta.get("annotations") or {}).items() if key.startswith(OUR_ANNOTATIONS)}
+    ours = our_annotations(meta.get("annotations"))
     kept |= {"annotations": ours} if ours else {}
     text = json.dumps({"metadata": kept, "spec": raw.get("spec")}, sort_keys=True)
     return text if len(text) <= LONGEST_TEXT else ""
+
+
+def our_annotations(annotations: Mapping[str, str] | None) -> dict[str, str]:
+    """Those that mean something to Manx."""
+    return {key: value for key, value in (annotations or {}).items() if key.startswith(OUR_ANNOTATIONS)}
 
 
 def stored_text(raw: Raw) -> str:

@@ -38,7 +38,7 @@ from manx_core.api.v1alpha1 import PolicySettings
 from manx_core.bgp.nodes import PeerRule
 from manx_core.selectors.calico import Selector, SelectorError, parse
 from manx_kube import resources as r
-from manx_operator.last_valid import OUR_ANNOTATIONS, LastValid, readable_part
+from manx_operator.last_valid import LastValid, our_annotations, readable_part
 from manx_operator.model import NetworkSetFacts
 from manx_operator.model.types import ObjectKey
 
@@ -59,7 +59,7 @@ def declared(raw: Any) -> Any:
     if raw is None:
         return None
     meta = raw["metadata"]
-    ours = {key: value for key, value in (meta.get("annotations") or {}).items() if key.startswith(OUR_ANNOTATIONS)}
+    ours = our_annotations(meta.get("annotations"))
     return meta.get("uid"), raw.get("spec"), meta.get("labels"), ours, meta.get("deletionTimestamp")
 
 

@@ -28,7 +28,7 @@ from manx_core.policy import (
     compile_calico_policy,
     compile_network_policy,
 )
-from manx_operator.last_valid import LONGEST_TEXT, OUR_ANNOTATIONS
+from manx_operator.last_valid import LONGEST_TEXT, our_annotations
 from manx_operator.model.types import PolicyId
 
 Raw = Mapping[str, Any]
@@ -145,7 +145,7 @@ def _text(declared: Declared) -> str:
             namespace=meta.namespace,
             uid=meta.uid,
             generation=meta.generation,
-            annotations=_ours(meta.annotations),
+            annotations=our_annotations(meta.annotations),
         )
         return msgspec.json.encode(NetworkPolicy(metadata=kept, spec=declared.spec), order="sorted").decode()
     return json.dumps({"metadata": _metadata(declared), "spec": declared.get("spec")}, sort_keys=True)
@@ -166,9 +166,5 @@ def _restored(policy: PolicyId, text: str) -> InForce | None:
 def _metadata(declared: Raw) -> dict[str, Any]:
     meta = declared["metadata"]
     kept = {key: meta[key] for key in ("name", "namespace", "uid", "generation") if key in meta}
-    ours = _ours(meta.get("annotations") or {})
+    ours = our_annotations(meta.get("annotations"))
     return kept | ({"annotations": ours} if ours else {})
-
-
-def _ours(annotations: Mapping[str, str]) -> dict[str, str]:
-    return {key: value for key, value in annotations.items() if key.startswith(OUR_ANNOTATIONS)}
