@@ -15,7 +15,7 @@ forgotten its addresses.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 
@@ -24,11 +24,12 @@ import msgspec
 from manx_core.api.core_v1 import Node
 from manx_core.api.v1alpha1 import IPAMBlock, IPAMBlockSpec
 from manx_core.ipam import need
-from manx_core.ipam.blocks import Network, Pool, Taken, block_name, cidr_of, network, size, version
+from manx_core.ipam.blocks import Network, Pool, Taken, block_name, network
 from manx_kube.resources import IPAM_BLOCKS
 from manx_operator.decide import Wanted
-from manx_operator.forgetting import Item
+from manx_operator.known_blocks import KnownBlocks
 from manx_operator.observed import Key, Observed
+from manx_operator.quarantine import Quarantine
 from manx_operator.user_kinds import PoolRule
 
 log = logging.getLogger(__name__)
@@ -65,15 +66,10 @@ class World:
 
 @dataclass(slots=True)
 class _Memory:
-    """What is known only here, and found anew after a failover."""
+    """What is known of nodes only here, and found anew after a failover."""
 
-    planned: dict[str, IPAMBlockSpec] = field(default_factory=dict)
-    taken_by_others: set[str] = field(default_factory=set)
-    releasing: set[str] = field(default_factory=set)
     gone_since: dict[str, float] = field(default_factory=dict)
     surplus_since: dict[str, float] = field(default_factory=dict)
-    forgotten: dict[str, int] = field(default_factory=dict)
-    clear: set[str] = field(default_factory=set)
     problems: dict[str, str] = field(default_factory=dict)
     exhausted: dict[str, frozenset[str]] = field(default_factory=dict)
 
@@ -82,15 +78,12 @@ class Blocks:
     """`touch` what changed, then `plan`."""
 
     def __init__(self, observed: Observed, world: World, keep: Surplus) -> None:
-        self._observed = observed
         self._world = world
         self._keep = keep
         self._memory = _Memory()
-        self._by_node: dict[str, set[str]] = {}
-        self._node_of: dict[str, str] = {}
-        self._touched: set[str] = set()
-        for block in observed.all(IPAM_BLOCKS):
-            self.block_changed(block.metadata.name)
+        self._known = KnownBlocks(observed)
+        self.quarantine = Quarantine(self._known, self._is_gone)
+        self._touched = self._known.nodes()
 
     # --- what changed -------------------------------------------------------------------------------------------------
 
@@ -99,41 +92,28 @@ class Blocks:
             self._touched.add(node)
 
     def touch_all(self) -> None:
-        self._touched |= {name for _, name in self._world.nodes} | self._by_node.keys()
+        self._touched |= {name for _, name in self._world.nodes} | self._known.nodes()
 
     def block_changed(self, name: str) -> None:
-        block = self._get(name)
-        old, new = self._node_of.pop(name, ""), block.spec.node if block is not None else ""
-        if old and old != new:
-            self._by_node[old].discard(name)
-        if new:
-            self._node_of[name] = new
-            self._by_node.setdefault(new, set()).add(name)
-            planned = self._memory.planned.pop(name, None)
-            self.touch(planned.node if planned is not None else "")
-            self._memory.taken_by_others.discard(name)
-        else:
-            for known in (self._memory.releasing, self._memory.clear):
-                known.discard(name)
-            self._memory.forgotten.pop(name, None)
-        self.touch(old)
-        self.touch(new)
+        self._touched |= self._known.changed(name)
+        if self._known.get(name) is None:
+            self.quarantine.drop(name)
 
     def lost(self, name: str) -> None:
         """A planned block could not be created, because there is one of that name."""
-        spec = self._memory.planned.pop(name, None)
+        spec = self._known.planned.pop(name, None)
         if spec is not None:
-            self._memory.taken_by_others.add(name)
+            self._known.taken_by_others.add(name)
             self.touch(spec.node)
 
     # --- what is wanted -----------------------------------------------------------------------------------------------
 
     def wanted(self, name: str) -> Wanted | None:
-        block = self._get(name)
+        block = self._known.get(name)
         if block is None:
-            planned = self._memory.planned.get(name)
+            planned = self._known.planned.get(name)
             return _for_its_node(planned) if planned is not None else None
-        if self._may_go(block):
+        if self.quarantine.may_go(block):
             return None
         return _for_its_node(self._spec(block))
 
@@ -144,21 +124,14 @@ class Blocks:
             spec,
             epoch=0,
             node_uid=node.metadata.uid if node is not None else spec.node_uid,
-            state="Releasing" if name in self._memory.releasing else spec.state,
-            forgotten=max(spec.forgotten, self._memory.forgotten.get(name, 0)),
+            state="Releasing" if name in self._known.releasing else spec.state,
+            forgotten=self.quarantine.forgotten(block),
         )
-
-    def _may_go(self, block: IPAMBlock) -> bool:
-        if block.spec.state != "Releasing":
-            return False
-        if self._is_gone(block.spec.node):
-            return block.metadata.name in self._memory.clear
-        return block.status.released and not block.status.allocations and not quarantined(block)
 
     def cidrs(self, node: str) -> tuple[str, ...]:
         """The blocks that others shall accept from a node, planned ones too."""
-        there = [block.spec.cidr for block in self._blocks(node)]
-        return tuple(sorted({*there, *(spec.cidr for spec in self._planned(node))}))
+        there = [block.spec.cidr for block in self._known.of(node)]
+        return tuple(sorted({*there, *(spec.cidr for spec in self._known.planned_for(node))}))
 
     def problem(self, node: str) -> str:
         """Why the node cannot have more addresses; "" if it can."""
@@ -169,7 +142,7 @@ class Blocks:
         return frozenset().union(*self._memory.exhausted.values())
 
     def pools_in_use(self) -> frozenset[str]:
-        return frozenset(block.spec.pool for block in self._observed.all(IPAM_BLOCKS))
+        return frozenset(block.spec.pool for block in self._known.observed.all(IPAM_BLOCKS))
 
     # --- planning -----------------------------------------------------------------------------------------------------
 
@@ -186,14 +159,12 @@ class Blocks:
 
     def blocks_of(self, nodes: Iterable[str]) -> set[Key]:
         """The keys of these nodes' blocks, planned ones too."""
-        names = {name for node in nodes for name in self._by_node.get(node, ())}
-        names |= {name for name, spec in self._memory.planned.items() if spec.node in set(nodes)}
-        return {Key(IPAM_BLOCKS, name) for name in names}
+        return self._known.keys_of(nodes)
 
     def _plan(self, node: Node) -> None:
         name = node.metadata.name
         self._memory.gone_since.pop(name, None)
-        for block in self._blocks(name):
+        for block in self._known.of(name):
             if not self._belongs(block, node):
                 self._release(block.metadata.name, "its pool does not serve the node any more")
         self._extend(node)
@@ -204,29 +175,25 @@ class Blocks:
         pools = [_pool(rule) for rule in self._world.usable().values() if _serves(rule, node)]
         before = self._memory.problems.pop(name, "")
         self._memory.exhausted.pop(name, None)
-        families = {pool.version for pool in pools} | self._families(name)
+        families = {pool.version for pool in pools} | self._known.families(name)
         lacking = {family for family in families if not self._extend_family(node, family, pools)}
         if lacking or not families:
             self._full(name, [pool for pool in pools if pool.version in lacking], lacking if pools else (), before)
-
-    def _families(self, node: str) -> set[int]:
-        """Of the blocks from which the node may take addresses."""
-        return {version(block.spec.cidr) for block in self._blocks(node) if self._is_usable(block)}
 
     def _extend_family(self, node: Node, family: int, all_pools: Iterable[Pool]) -> bool:
         """Plan what the node needs of one family; whether it could be had."""
         name = node.metadata.name
         pools = [pool for pool in all_pools if pool.version == family]
-        uses, waiting = self._uses(name, family), self._world.waiting(name)
+        uses, waiting = self._known.uses(name, family), self._world.waiting(name)
         addresses = pools[0].block_addresses if pools else NO_POOL_ADDRESSES
         taken: list[Taken] = []
         while need.missing(uses, waiting, addresses):
-            taken = taken or [Taken(pool, self._all_cidrs()) for pool in pools]
+            taken = taken or [Taken(pool, self._known.cidrs()) for pool in pools]
             found = self._choose(name, taken)
             if found is None:
                 return False
             pool, block = found
-            self._memory.planned[block_name(block)] = self._new(pool, block, node)
+            self._known.planned[block_name(block)] = self._new(pool, block, node)
             uses.append(need.BlockUse(block_name(block), block.num_addresses))
         return True
 
@@ -257,17 +224,17 @@ class Blocks:
         self._memory.exhausted[node] = frozenset(pool.name for pool in pools)
 
     def _shrink(self, node: str) -> None:
-        for family in self._families(node):
+        for family in self._known.families(node):
             self._shrink_family(node, family)
 
     def _shrink_family(self, node: str, family: int) -> None:
         """One surplus block at a time, after it has been surplus for long enough."""
-        uses = self._uses(node, family)
+        uses = self._known.uses(node, family)
         name = need.surplus(uses, self._world.waiting(node))
         for use in uses:
             if use.name != name:
                 self._memory.surplus_since.pop(use.name, None)
-        if name is None or name in self._memory.planned:
+        if name is None or name in self._known.planned:
             return
         now = self._world.clock()
         left = self._memory.surplus_since.setdefault(name, now) + self._keep.block_after - now
@@ -278,13 +245,12 @@ class Blocks:
 
     def _plan_gone(self, node: str) -> None:
         memory = self._memory
-        for name in [name for name, spec in memory.planned.items() if spec.node == node]:
-            del memory.planned[name]
+        self._known.drop_planned(node)
         memory.problems.pop(node, None)
         memory.exhausted.pop(node, None)
-        if not self._by_node.get(node):
+        if not self._known.names_of(node):
             memory.gone_since.pop(node, None)
-            self._by_node.pop(node, None)
+            self._known.drop_node(node)
             return
         now = self._world.clock()
         left = memory.gone_since.setdefault(node, now) + self._keep.node_gone_after - now
@@ -293,92 +259,16 @@ class Blocks:
         if left > 0:
             self._world.later(node, left)
             return
-        for name in self._by_node[node]:
+        for name in self._known.names_of(node):
             self._release(name, "its node is gone")
 
     def _is_gone(self, node: str) -> bool:
         return ("", node) not in self._world.nodes and node in self._memory.gone_since
 
     def _release(self, name: str, why: str) -> None:
-        if name not in self._memory.releasing:
+        if name not in self._known.releasing:
             log.info("block %s is released: %s", name, why)
-            self._memory.releasing.add(name)
-
-    # --- forgetting ---------------------------------------------------------------------------------------------------
-
-    def quarantine(self) -> set[Item]:
-        """Every address that waits to be forgotten."""
-        return {item for block in self._observed.all(IPAM_BLOCKS) for item in self._items(block)}
-
-    def _items(self, block: IPAMBlock) -> Iterator[Item]:
-        meta = block.metadata
-        if block.spec.state == "Releasing" and self._is_gone(block.spec.node):
-            addresses = {allocation.address for allocation in block.status.allocations}
-            addresses |= {freed.address for freed in block.status.freed}
-            yield from (Item(meta.name, meta.uid, address, -1) for address in sorted(addresses))
-            yield Item(meta.name, meta.uid, "", -1)  # a block without any goes the same way
-            return
-        for freed in block.status.freed:
-            if freed.sequence > block.spec.forgotten:
-                yield Item(meta.name, meta.uid, freed.address, freed.sequence)
-
-    def forget(self, clear: Collection[Item]) -> set[Key]:
-        """These may be given again; returns the blocks concerned."""
-        by_block: dict[str, set[Item]] = {}
-        for item in clear:
-            by_block.setdefault(item.block, set()).add(item)
-        for name, items in by_block.items():
-            block = self._get(name)
-            if block is not None:
-                self._forget_in(block, items)
-        return {Key(IPAM_BLOCKS, name) for name in by_block}
-
-    def _forget_in(self, block: IPAMBlock, clear: set[Item]) -> None:
-        left = [item.sequence for item in self._items(block) if item not in clear]
-        name = block.metadata.name
-        if -1 in {item.sequence for item in clear}:
-            if not left:
-                self._memory.clear.add(name)
-            return
-        limit = min(left, default=max(item.sequence for item in clear) + 1)
-        found = [item.sequence for item in clear if item.sequence < limit]
-        self._memory.forgotten[name] = max(found, default=self._memory.forgotten.get(name, 0))
-
-    # --- looking things up --------------------------------------------------------------------------------------------
-
-    def _get(self, name: str) -> IPAMBlock | None:
-        found: IPAMBlock | None = self._observed.get(Key(IPAM_BLOCKS, name))
-        return found
-
-    def _blocks(self, node: str) -> list[IPAMBlock]:
-        return [found for name in sorted(self._by_node.get(node, ())) if (found := self._get(name)) is not None]
-
-    def _planned(self, node: str) -> list[IPAMBlockSpec]:
-        return [spec for spec in self._memory.planned.values() if spec.node == node]
-
-    def _all_cidrs(self) -> list[str]:
-        there = [block.spec.cidr for block in self._observed.all(IPAM_BLOCKS)]
-        others = [cidr_of(name) for name in self._memory.taken_by_others]
-        return [*there, *others, *(spec.cidr for spec in self._memory.planned.values())]
-
-    def _uses(self, node: str, family: int) -> list[need.BlockUse]:
-        there = [
-            need.BlockUse(
-                block.metadata.name,
-                size(block.spec.cidr),
-                len(block.status.allocations),
-                quarantined(block),
-                self._is_usable(block),
-            )
-            for block in self._blocks(node)
-            if version(block.spec.cidr) == family
-        ]
-        planned = [spec.cidr for spec in self._planned(node) if version(spec.cidr) == family]
-        return there + [need.BlockUse(block_name(cidr), size(cidr)) for cidr in planned]
-
-    def _is_usable(self, block: IPAMBlock) -> bool:
-        """Whether new addresses may come from it."""
-        return block.spec.state == "Active" and block.metadata.name not in self._memory.releasing
+            self._known.releasing.add(name)
 
     def _belongs(self, block: IPAMBlock, node: Node) -> bool:
         """Whether new addresses may go on coming from it. A pool that is there but not valid changes nothing."""
@@ -386,11 +276,6 @@ class Blocks:
         if rule is None:
             return self._world.declared(block.spec.pool)
         return _serves(rule, node) and _is_within(block.spec.cidr, rule.pool.cidr)
-
-
-def quarantined(block: IPAMBlock) -> int:
-    """How many freed addresses may not be given again yet."""
-    return sum(freed.sequence > block.spec.forgotten for freed in block.status.freed)
 
 
 def _serves(rule: PoolRule, node: Node) -> bool:

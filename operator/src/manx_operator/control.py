@@ -317,9 +317,9 @@ class Control:
 
     def forget(self) -> None:
         """See which freed addresses may be given again."""
-        items = self.blocks.quarantine()
+        items = self.blocks.quarantine.waiting()
         if items and self._active:
-            self.writer.mark(self.blocks.forget(self._forgetter.look(items)))
+            self.writer.mark(self.blocks.quarantine.forget(self._forgetter.look(items)))
 
     def _is_held(self, address: str) -> bool:
         """Also what is being written this moment: it may be at the server before the informer tells."""

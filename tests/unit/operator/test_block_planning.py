@@ -124,8 +124,10 @@ def test_a_surplus_block_goes_after_a_while_acknowledged_and_forgotten() -> None
     world.set_status(leaving, freed=(1,), released=True)
     world.step()
     assert len(world.there("a")) == 3  # not forgotten
-    assert world.blocks.quarantine() == {Item(leaving, world.there()[leaving].metadata.uid, _first(world, leaving), 1)}
-    world.blocks.forget(world.blocks.quarantine())
+    assert world.blocks.quarantine.waiting() == {
+        Item(leaving, world.there()[leaving].metadata.uid, _first(world, leaving), 1)
+    }
+    world.blocks.quarantine.forget(world.blocks.quarantine.waiting())
     world.step()
     world.step()
     assert leaving not in world.there("a")
@@ -147,12 +149,12 @@ def test_a_node_that_is_gone_gives_its_blocks_back_when_no_pod_claims_to_be_ther
     world.now += 20
     world.step()
     assert [block.spec.state for block in world.there("a").values()] == ["Releasing"]
-    waiting = world.blocks.quarantine()
+    waiting = world.blocks.quarantine.waiting()
     assert {item.sequence for item in waiting} == {-1}
-    world.blocks.forget({item for item in waiting if item.address})
+    world.blocks.quarantine.forget({item for item in waiting if item.address})
     world.step()
     assert world.there("a")
-    world.blocks.forget(waiting)
+    world.blocks.quarantine.forget(waiting)
     world.step()
     assert not world.there("a")
 
@@ -178,11 +180,11 @@ def test_only_what_all_before_it_allow_is_forgotten() -> None:
     world.step()
     (name,) = world.there("a")
     world.set_status(name, freed=(1, 2, 3))
-    items = {item.sequence: item for item in world.blocks.quarantine()}
-    world.blocks.forget({items[1], items[3]})
+    items = {item.sequence: item for item in world.blocks.quarantine.waiting()}
+    world.blocks.quarantine.forget({items[1], items[3]})
     world.step()
     assert world.there()[name].spec.forgotten == 1
-    world.blocks.forget({items[2], items[3]})
+    world.blocks.quarantine.forget({items[2], items[3]})
     world.step()
     assert world.there()[name].spec.forgotten == 3
 
@@ -337,9 +339,9 @@ class BlocksMachine(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def some_are_clear(self, data: st.DataObject) -> None:
-        items = sorted(self.world.blocks.quarantine())
+        items = sorted(self.world.blocks.quarantine.waiting())
         if items:
-            self.world.blocks.forget(set(data.draw(st.lists(st.sampled_from(items), max_size=6))))
+            self.world.blocks.quarantine.forget(set(data.draw(st.lists(st.sampled_from(items), max_size=6))))
 
     @invariant()
     def no_two_overlap(self) -> None:
