@@ -9,16 +9,17 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator
 from dataclasses import dataclass
 
 from bench.figures import Figure
-from bench.measures import Given
+from bench.measures import Given, streamed
 from bench.nft_events import NftEvents
 from bench.scale import changes, cost_rows, floors, load
+from bench.scale.listener import Listener
 from bench.scale.load import Size
 from bench.scale.node import MeasuredNode
-from bench.scale.processes import Process, share, usage
+from bench.scale.processes import Process, Usage, share, usage
 from bench.scale.world import World, world
 from manx_agent.render import names
 
@@ -32,6 +33,7 @@ PEERS = {
     "policy": f"{FELIX} about 110 ms",
 }
 RELABELS = 100
+IMPORTS = "a Python with the agent's imports"
 _TOLD_LATER = 2.0
 """Seconds after which the agent has also said what it came to, and nothing of its start is still going on."""
 
@@ -57,19 +59,24 @@ FULL = Plan(load.FULL, starts=5, idle=60, relabel=30, rounds=30, cold=True, grow
 
 def measure(given: Given) -> Iterator[Figure]:
     """Raises AssertionError, RuntimeError, TimeoutError, KubeError where something does not come up."""
-    plan = QUICK if given.quick else FULL
-    with asyncio.Runner() as runner:
-        yield from runner.run(_collected(plan))
+    yield from streamed(_collected(QUICK if given.quick else FULL))
 
 
-async def _collected(plan: Plan) -> list[Figure]:
-    found = [figure async for figure in _rows(plan)]
+async def _collected(plan: Plan) -> AsyncGenerator[Figure]:
+    async for figure in _rows(plan):
+        yield figure
     for size in plan.growth:
-        async with world(size) as grown:
-            node = await settled(grown)
-            await node.ready_agent()
-            found += [*await cost_rows.rows(grown, node), await cost_rows.cold(grown, node)]
-    return found
+        async for figure in costs(size):
+            yield figure
+
+
+async def costs(size: Size) -> AsyncGenerator[Figure]:
+    """Those of changes alone, on a cluster of its own."""
+    async with world(size) as found:
+        node = await settled(found)
+        await node.ready_agent()
+        for figure in (*await cost_rows.rows(found, node), await cost_rows.cold(found, node)):
+            yield figure
 
 
 async def _rows(plan: Plan) -> AsyncIterator[Figure]:
@@ -99,17 +106,19 @@ async def _agent_rows(plan: Plan, found: World, node: MeasuredNode) -> AsyncIter
     agent = await node.ready_agent()
     speaker = node.speaker()
     await asyncio.sleep(_TOLD_LATER + 3)
-    for figure in _memory(agent, speaker):
+    for figure in _resident(agent, speaker):
         yield figure
-    yield await _busy("idle", "agent idle", agent, asyncio.sleep(plan.idle))
-    yield await _policy(plan, found, node)
+    yield await _busy("idle", "agent idle", found, agent, asyncio.sleep(plan.idle))
+    for figure in await _policy(plan, found, node):
+        yield figure
     for figure in await cost_rows.rows(found, node):
         yield figure
     if plan.cold:
         yield await cost_rows.cold(found, node)
     work = changes.relabel(found.client, found.size, RELABELS, plan.relabel)
-    yield await _busy("relabel", f"agent while {RELABELS} pods a second are relabelled", agent, work)
-    yield Figure("agent.resident.after", "agent resident after that", "MB", (agent.usage().resident,))
+    yield await _busy("relabel", f"agent while {RELABELS} pods a second are relabelled", found, agent, work)
+    for figure in _after(agent, speaker):
+        yield figure
     for process in (speaker, agent):
         process.end()
 
@@ -154,10 +163,11 @@ async def _start(node: MeasuredNode, whole: tuple[list[str], list[str]], into: S
     agent.end()
 
 
-def _start_figures(key: str, name: str, starts: Starts, imports: tuple[float, ...]) -> Iterator[Figure]:
+def _start_figures(key: str, name: str, starts: Starts, imports: tuple[floors.Start, ...]) -> Iterator[Figure]:
     floor = "Python's start with the agent's imports"
-    yield Figure(key, name, "s", tuple(starts.took), floor, imports, peer=PEERS["start"])
-    yield Figure(f"{key}.cpu", "… processor time", "s", tuple(starts.cpu), floor, imports)
+    took, cpu = tuple(one.took for one in imports), tuple(one.cpu for one in imports)
+    yield Figure(key, name, "s", tuple(starts.took), floor, took, peer=PEERS["start"])
+    yield Figure(f"{key}.cpu", "… processor time", "s", tuple(starts.cpu), floor, cpu)
 
 
 def _floor_figures(plan: Plan, rules: str, sets: str) -> Iterator[Figure]:
@@ -172,28 +182,43 @@ def _floor_figures(plan: Plan, rules: str, sets: str) -> Iterator[Figure]:
 # --- memory and CPU ---------------------------------------------------------------------------------------------------
 
 
-def _memory(agent: Process, speaker: Process) -> Iterator[Figure]:
-    """Of all that a node carries: the agent, ExaBGP and its relay."""
-    parts = {"agent": agent.usage(), "ExaBGP": speaker.usage()}
-    parts["relay"] = usage(speaker.children()[0])
-    whole = parts.values()
-    resident, peak = sum(one.resident for one in whole), sum(one.peak for one in whole)
-    yield Figure("agent.resident", "agent, ExaBGP and relay: resident", "MB", (resident,), peer=PEERS["resident"])
-    yield Figure("agent.peak", "… at their peak", "MB", (peak,), peer=PEERS["peak"])
-    yield Figure("agent.proportional", "… shared pages divided", "MB", (sum(one.proportional for one in whole),))
+def _parts(agent: Process, speaker: Process) -> dict[str, Usage]:
+    """All that a node carries: the agent, ExaBGP, and the relay where that is a process."""
+    relay = {name: usage(pid) for name, pid in zip(("relay",), speaker.children(), strict=False)}
+    return {"agent": agent.usage(), "ExaBGP": speaker.usage(), **relay}
+
+
+def _resident(agent: Process, speaker: Process) -> Iterator[Figure]:
+    parts, floor = _parts(agent, speaker), floors.memory()
+    whole, shared = (sum(getattr(one, kind) for one in parts.values()) for kind in ("resident", "proportional"))
+    yield Figure("agent.resident", f"{' and '.join(parts)}: resident", "MB", (whole,), IMPORTS, (floor.resident,),
+                 peer=PEERS["resident"])  # fmt: skip
+    yield Figure("agent.proportional", "… shared pages divided", "MB", (shared,), IMPORTS, (floor.proportional,))
     for name, one in parts.items():
         yield Figure(f"agent.resident.{name.lower()}", f"  {name} resident", "MB", (one.resident,))
 
 
-async def _busy(key: str, name: str, agent: Process, work: Awaitable[object]) -> Figure:
-    taken = await share({"agent": agent.pid}, work)
-    return Figure(f"agent.{key}.cpu", name, "% of a core", (taken["agent"],), peer=PEERS[key])
+def _after(agent: Process, speaker: Process) -> Iterator[Figure]:
+    """Once they have gone through everything."""
+    parts, floor = _parts(agent, speaker), (floors.memory().resident,)
+    text, now = f"{' and '.join(parts)}: resident after all that", sum(one.resident for one in parts.values())
+    yield Figure("agent.resident.after", text, "MB", (now,), IMPORTS, floor)
+    peak = sum(one.peak for one in parts.values())
+    yield Figure("agent.peak", "… at their peak in all that", "MB", (peak,), IMPORTS, floor, peer=PEERS["peak"])
+
+
+async def _busy(key: str, name: str, found: World, agent: Process, work: Awaitable[object]) -> Figure:
+    """Beside a process that hears the same and does nothing."""
+    async with Listener(found, "share", load.HERE) as bare:
+        taken = await share({"agent": agent.pid, "bare": bare.process.pid}, work)
+    unit, floor = "% of a core", "hearing the same, undecoded"
+    return Figure(f"agent.{key}.cpu", name, unit, (taken["agent"],), floor, (taken["bare"],), peer=PEERS[key])
 
 
 # --- a policy ---------------------------------------------------------------------------------------------------------
 
 
-async def _policy(plan: Plan, found: World, node: MeasuredNode) -> Figure:
+async def _policy(plan: Plan, found: World, node: MeasuredNode) -> list[Figure]:
     """Created (answered) → its rule in the kernel, while nothing else happens."""
     kernel = NftEvents(found.netns.pid)
     took = [await _round(number, found, kernel) * 1000 for number in range(plan.rounds)]
@@ -202,10 +227,12 @@ async def _policy(plan: Plan, found: World, node: MeasuredNode) -> Figure:
     chain = next(line.split()[1] for line in rules.splitlines() if line.startswith("-A manx-pi-"))
     with floors.OneRule(rules, sets, chain) as one:
         bare = tuple(one.restore() * 1000 for _ in range(plan.rounds))
-    through = await floors.through_server(found.client, plan.rounds)
-    found.say(f"through the API server alone: {statistics.median(through) * 1000:.1f} ms")
+    through = tuple(seconds * 1000 for seconds in await floors.through_server(found.client, plan.rounds))
     name = "policy created → its rule in the node's kernel"
-    return Figure("agent.policy", name, "ms", tuple(took), "iptables-nft-restore of it", bare, peer=PEERS["policy"])
+    return [
+        Figure("agent.policy", name, "ms", tuple(took), "iptables-nft-restore of it", bare, peer=PEERS["policy"]),
+        Figure("floor.server", f"floor: {cost_rows.THROUGH}", "ms", through),
+    ]
 
 
 async def _round(number: int, found: World, kernel: NftEvents) -> float:

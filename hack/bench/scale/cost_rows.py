@@ -15,7 +15,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from bench.figures import Figure
-from bench.scale import changes, load
+from bench.scale import changes, floors, load
 from bench.scale.ears import Ear, Heard, everything, share_of
 from bench.scale.load import HERE, Obj, Size
 from bench.scale.node import MeasuredNode
@@ -26,6 +26,8 @@ from manx_kube.resources import NAMESPACES, NETWORK_POLICIES, NODES, PODS, SERVI
 CALM = 1.5
 """Seconds without a word after which a change is over (statuses are written a second after what they tell of)."""
 POLICIES_OF_COLD = 100
+ROUNDS = 5
+THROUGH = "a policy created → heard, through the API server alone"
 _NEW = "cost"
 
 
@@ -49,6 +51,7 @@ class Cost:
 
     async def figures(self) -> list[Figure]:
         found: list[Figure] = []
+        through = tuple(took * 1000 for took in await floors.through_server(self._client, ROUNDS))
         await self._written.quiet(CALM)
         self._written.take(), self._mine.take()
         for key, (text, change) in self.rows.items():
@@ -57,18 +60,20 @@ class Cost:
             await self._written.quiet(CALM)
             heard, mine = self._written.take(), self._mine.take()
             self._world.say(f"{text}: {dict(heard.events)}, of which the agent heard {dict(mine.events)}")
-            found += self._of(key, text, heard, mine, began)
+            found += self._of(key, text, heard, mine, began, through)
         return found
 
-    def _of(self, key: str, text: str, heard: Heard, mine: Heard, began: float) -> Iterator[Figure]:
+    def _of(
+        self, key: str, text: str, heard: Heard, mine: Heard, began: float, through: tuple[float, ...]
+    ) -> Iterator[Figure]:
         key, pods = f"cost.{key}.{self._size.pods}", f"{self._size.pods} pods"
         took = max(0.0, heard.last - began) if heard.count else 0.0
-        yield Figure(f"{key}.time", f"{text}: over after ({pods})", "ms", (took * 1000,))
-        yield Figure(f"{key}.writes", "  writes", "writes", (heard.count,), exact=True)
-        yield Figure(f"{key}.written", "  written (name, labels, spec)", "bytes", (heard.sized,), exact=True)
+        yield Figure(f"{key}.time", f"{text}: over after ({pods})", "ms", (took * 1000,), THROUGH, through)
+        yield _counted(f"{key}.writes", "  writes", "writes", heard.count, heard.fewest)
+        yield _counted(f"{key}.written", "  written (name, labels, spec)", "bytes", heard.sized, heard.least)
         yield Figure(f"{key}.statuses", "  statuses of policies", "writes", (heard.statuses,))
-        yield Figure(f"{key}.heard", "  events heard by the node's agent", "events", (mine.count,), exact=True)
-        yield Figure(f"{key}.octets", "  heard by it (name, labels, spec)", "bytes", (mine.sized,), exact=True)
+        yield _counted(f"{key}.heard", "  events heard by the node's agent", "events", mine.count, mine.fewest)
+        yield _counted(f"{key}.octets", "  heard by it (name, labels, spec)", "bytes", mine.sized, mine.least)
 
     # --- the changes --------------------------------------------------------------------------------------------------
 
@@ -85,9 +90,11 @@ class Cost:
         await self._node.attach([self._new_pod()])
 
     async def _relabel(self) -> None:
-        """From one app to the next, in the namespace of a pod that is here."""
-        number = self._size.here - self._size.here % self._size.namespaces + self._size.namespaces
-        app = (number // self._size.namespaces + 1) % load.APPS
+        """From one app to the next, in the namespace of a pod that is here; policies speak of both apps."""
+        first = self._size.here - self._size.here % self._size.namespaces + self._size.namespaces
+        numbers = range(first, self._size.pods, self._size.namespaces)
+        number = next(n for n in numbers if load.concerned(n, self._size) and load.app(n, self._size) > 0)
+        app = load.app(number, self._size) + 1
         await changes.set_labels(self._client, load.pod(number, self._size), app=f"app-{app}")
 
     async def _namespace(self) -> None:
@@ -122,6 +129,10 @@ class Cost:
         await self._client.delete(NODES, f"node-{self._size.nodes}")
 
 
+def _counted(key: str, name: str, unit: str, found: int, fewest: int) -> Figure:
+    return Figure(key, name, unit, (found,), "each object that is another, once", (fewest,), exact=True)
+
+
 async def rows(world: World, node: MeasuredNode) -> list[Figure]:
     """All changes. The node's agent has to be running. Raises KubeError, RuntimeError."""
     async with AsyncExitStack() as stack:
@@ -131,19 +142,25 @@ async def rows(world: World, node: MeasuredNode) -> list[Figure]:
 
 
 async def cold(world: World, node: MeasuredNode) -> Figure:
-    """A pod that needs policies of which its node has none yet: created (answered) → its ADD answered."""
+    """A pod that needs policies of which its node has none yet: created (answered) → its ADD answered. The floor is the
+    same for the next pod, which finds them there."""
     namespace: Obj = {"metadata": {"name": "cold"}}
     await world.client.create(NAMESPACES, namespace)
     await world.client.create(SERVICE_ACCOUNTS, {"metadata": {"namespace": "cold", "name": "default"}})
     await load.together(world.client.create(NETWORK_POLICIES, _cold_policy(n)) for n in range(POLICIES_OF_COLD))
     await world.client.create(PODS, _cold_pod("other", "node-1"))
+    first, second = [await _started(world, node, name) for name in ("first", "second")]
+    text = f"first pod of {POLICIES_OF_COLD} policies on a node: created → ADD done ({world.size.pods} pods)"
+    return Figure(f"cost.cold.{world.size.pods}", text, "ms", (first,), "the second one's", (second,))
+
+
+async def _started(world: World, node: MeasuredNode, name: str) -> float:
+    """Milliseconds."""
     await world.quiet()
     began = time.perf_counter()
-    await world.client.create(PODS, _cold_pod("first", HERE))
-    await node.attach([_cold_pod("first", HERE)])
-    took = time.perf_counter() - began
-    text = f"first pod of {POLICIES_OF_COLD} policies on a node: created → ADD done ({world.size.pods} pods)"
-    return Figure(f"cost.cold.{world.size.pods}", text, "ms", (took * 1000,))
+    await world.client.create(PODS, _cold_pod(name, HERE))
+    await node.attach([_cold_pod(name, HERE)])
+    return (time.perf_counter() - began) * 1000
 
 
 def _cold_pod(name: str, node: str) -> Obj:

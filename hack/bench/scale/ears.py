@@ -43,17 +43,29 @@ _HOUR = "3600"
 @dataclass
 class Heard:
     """What came since the last look. `events` by kind; `sized`: bytes that are the same in every run; `octets`: all;
-    `last`: when the last of `events` came, by time.perf_counter."""
+    `last`: when the last of `events` came, by time.perf_counter; `objects`: what each object that they tell of was
+    before (None: nothing), is since, and the bytes that told the last of it."""
 
     events: Counter[str] = field(default_factory=Counter)
     sized: int = 0
     octets: int = 0
     statuses: int = 0
     last: float = 0.0
+    objects: dict[tuple[str, str], tuple[bytes | None, bytes | None, int]] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
         return self.events.total()
+
+    @property
+    def fewest(self) -> int:
+        """Objects that are others now: one event for each would have told as much."""
+        return sum(before != now for before, now, _ in self.objects.values())
+
+    @property
+    def least(self) -> int:
+        """Bytes (as `sized`) of those events."""
+        return sum(sized for before, now, sized in self.objects.values() if before != now)
 
 
 class Line(NamedTuple):
@@ -143,8 +155,11 @@ class Ear:
                 heard.statuses += 1
                 return
         heard.events[line.kind] += 1
-        heard.sized += len(_ADDRESS.sub(b"000.000.000.000", now))
+        sized = len(_ADDRESS.sub(b"000.000.000.000", now))
+        heard.sized += sized
         heard.last = line.at
+        first = heard.objects[key][0] if key in heard.objects else before
+        heard.objects[key] = (first, self._known.get(key), sized)
 
 
 def counted(obj: Mapping[str, Any]) -> bytes:

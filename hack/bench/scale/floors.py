@@ -5,17 +5,22 @@ Owns: the bare programs, loops and requests that do the least of each. Must not:
 
 from __future__ import annotations
 
+import os
+import resource
+import subprocess
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from bench.scale import load
 from bench.scale.changes import create_policy, delete_policy
 from bench.scale.ears import Ear
-from bench.scale.processes import imported
+from bench.scale.processes import COMPILED, Usage, imported, python, usage
 from manx_kube.client import KubeClient
 from manx_kube.resources import NETWORK_POLICIES
 from netns import Netns
 
+AGENT, OPERATOR = "manx_agent.main", "manx_operator.main"
 CALICO_RULES, CALICO_PODS = 3100, 100
 LOOP = 5_000_000
 _POLICIES_OF_A_POD = 2
@@ -33,10 +38,37 @@ def loop() -> float:
     return took(lambda: sum(i * i for i in range(LOOP)))
 
 
-def imports() -> float:
-    """Python's start with the agent's imports."""
-    imported("manx_agent.main")  # compiled now, where it was not
-    return took(lambda: imported("manx_agent.main"))
+@dataclass(frozen=True)
+class Start:
+    """Of a Python that imports and ends. Seconds."""
+
+    took: float
+    cpu: float
+
+
+def imports(module: str = AGENT) -> Start:
+    """Python's start with a process's imports: the agent's, where nothing else is said."""
+    imported(module)  # compiled now, where it was not
+    before = _children()
+    seconds = took(lambda: imported(module))
+    return Start(seconds, _children() - before)
+
+
+def _children() -> float:
+    """Processor seconds of all children that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def memory(module: str = AGENT) -> Usage:
+    """Of a Python with a process's imports that sleeps."""
+    script = f"import time, {module}; print(flush=True); time.sleep(86400)"
+    with subprocess.Popen(python("-c", script), stdout=subprocess.PIPE, env={**os.environ, **COMPILED}) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        found = usage(process.pid)
+        process.kill()
+        return found
 
 
 def restore(rules: str, sets: str = "") -> float:
@@ -73,7 +105,7 @@ class OneRule:
 
 
 async def through_server(client: KubeClient, rounds: int) -> list[float]:
-    """A policy's creation answered → heard by a watch, s. The policy selects nothing."""
+    """A policy's creation sent → heard by a watch, s. The policy selects nothing."""
     found = []
     policy = load.policy(0, load.QUICK)
     policy["spec"] = {"podSelector": {"matchLabels": {"app": "none"}}}

@@ -2,6 +2,7 @@
 
     python -m bench.scale.listening KUBECONFIG agents NODES
     python -m bench.scale.listening KUBECONFIG everything CLIENTS
+    python -m bench.scale.listening KUBECONFIG share NODE
 
 Owns: the listeners, when each event reached each of them, and saying so (JSON, in a line of its own) when it is
 told to end by SIGTERM. Must not: cause anything.
@@ -11,6 +12,7 @@ own. An event's lag is from when the first listener of this process had it, one 
 them: what the API server, or this process, takes longer for some than for others. What should have been heard is known
 from that one: each agent hears of an object that has its label, or had it before.
 Clients that watch everything hear pods, policies and namespaces, and do not decode them: theirs is the server's cost.
+So does the one that hears a node's share: it is the least that an agent could do.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.figures import percentile
-from bench.scale.ears import share_of
+from bench.scale.ears import Selected, share_of
 from manx_core.api.v1alpha1 import AddressGroup, IPAMBlock, MeshNode, NodeState, PolicyClass, PolicyProgram
 from manx_core.span import EVERYWHERE, span_label
 from manx_kube.client import KubeClient
@@ -125,30 +127,34 @@ class Agents:
         return everywhere + sum(self._labels[label] for label in labels)
 
     def found(self) -> dict[str, Any]:
-        lags = [lag * 1000 for lag in self._lags] or [0.0]
+        """`lags`: percentiles, from the lowest to the highest, in ms."""
+        lags = sorted(lag * 1000 for lag in self._lags) or [0.0]
         missed = {kind: count - self._delivered[kind] for kind, count in self._due.items()}
         return {
             "watches": len(self._informers) - len(_TYPES),
             "events": self._delivered.total(),
+            "due": self._due.total(),
             "missed": sum(abs(count) for count in missed.values()),
-            "lag": {"median": percentile(lags, 50), "p99": percentile(lags, 99), "highest": max(lags)},
+            "lags": [percentile(lags, share) for share in range(101)],
         }
 
 
-class Everything:
-    """Clients that watch the cluster itself."""
+class Bare:
+    """Clients that hear, and do nothing with it: `clients` of them, each with watches of its own."""
 
-    def __init__(self, config: ApiConfig, clients: int, stack: AsyncExitStack) -> None:
-        self._config, self._clients, self._stack = config, clients, stack
-        self._events = self._octets = 0
+    def __init__(self, config: ApiConfig, clients: int, selected: list[Selected], stack: AsyncExitStack) -> None:
+        self._config, self._clients, self._selected, self._stack = config, clients, selected, stack
+        self._events: Counter[int] = Counter()
+        """Of each client."""
+        self._octets = 0
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        for _ in range(self._clients):
+        for number in range(self._clients):
             client = await self._stack.enter_async_context(KubeClient(self._config, timeout=60.0))
-            for resource in (PODS, NETWORK_POLICIES, NAMESPACES):
-                version = await client.current_resource_version(resource)
-                self._tasks.append(asyncio.create_task(self._listen(client, resource, version)))
+            for resource, selectors in self._selected:
+                params = {**selectors, "resourceVersion": await client.current_resource_version(resource)}
+                self._tasks.append(asyncio.create_task(self._listen(client, number, resource, params)))
         self._stack.push_async_callback(self._end)
         await asyncio.sleep(1)
 
@@ -157,28 +163,40 @@ class Everything:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _listen(self, client: KubeClient, resource: Resource, version: str) -> None:
-        params = {"watch": "true", "timeoutSeconds": str(_HOUR), "resourceVersion": version}
+    async def _listen(self, client: KubeClient, number: int, resource: Resource, params: dict[str, str]) -> None:
+        params = {**params, "watch": "true", "timeoutSeconds": str(_HOUR)}
         async with client.transport.stream(resource.path(), params=params, idle_timeout=_HOUR) as pieces:
             async for piece in pieces:
                 self._octets += len(piece)
-                self._events += piece.count(b"\n")
+                self._events[number] += piece.count(b"\n")
 
     def found(self) -> dict[str, Any]:
-        ended = sum(task.done() for task in self._tasks)
-        return {"watches": len(self._tasks), "events": self._events, "octets": self._octets, "ended": ended}
+        """What the client heard that heard most is due to each."""
+        ended, heard = sum(task.done() for task in self._tasks), self._events.total()
+        due = max(self._events.values(), default=0) * self._clients
+        return {
+            "watches": len(self._tasks), "events": heard, "due": due, "missed": due - heard,
+            "octets": self._octets, "ended": ended,
+        }  # fmt: skip
 
 
-async def main(kubeconfig: str, what: str, count: str) -> None:
+def listeners(config: ApiConfig, what: str, which: str, stack: AsyncExitStack) -> Agents | Bare:
+    if what == "agents":
+        return Agents(config, int(which), stack)
+    if what == "share":
+        return Bare(config, 1, share_of(which), stack)
+    return Bare(config, int(which), [(resource, {}) for resource in (PODS, NETWORK_POLICIES, NAMESPACES)], stack)
+
+
+async def main(kubeconfig: str, what: str, which: str) -> None:
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
-    config = ApiConfig.from_kubeconfig(Path(kubeconfig))
     async with AsyncExitStack() as stack:
-        listeners = (Agents if what == "agents" else Everything)(config, int(count), stack)
-        await listeners.start()
+        found = listeners(ApiConfig.from_kubeconfig(Path(kubeconfig)), what, which, stack)
+        await found.start()
         print(LISTENING, flush=True)
         await ended.wait()
-        print(json.dumps(listeners.found()), flush=True)
+        print(json.dumps(found.found()), flush=True)
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ class Size:
 FULL = Size()
 """What other projects were measured with."""
 THOUSAND = Size(pods=1_000, policies=100, namespaces=10, nodes=20)
+HUGE = Size(pods=50_000, policies=5_000, namespaces=500, nodes=1_000)
 QUICK = Size(pods=200, policies=40, namespaces=4, nodes=10, here=20)
 
 
@@ -59,8 +60,8 @@ def node_status(number: int) -> Obj:
 def pod(number: int, size: Size) -> Obj:
     """The first `size.here` are on the node that is measured, the others on all others in turn."""
     place = 0 if number < size.here else 1 + number % (size.nodes - 1)
-    app = number // size.namespaces % APPS
-    labels = {"app": f"app-{app}", "pod-template-hash": f"hash{app}"}
+    kind = app(number, size)
+    labels = {"app": f"app-{kind}", "pod-template-hash": f"hash{kind}"}
     ports = [{"name": "http", "containerPort": 8080, "protocol": "TCP"}]
     spec = {
         "nodeName": f"node-{place}",
@@ -73,12 +74,22 @@ def pod(number: int, size: Size) -> Obj:
     }
 
 
+def app(number: int, size: Size) -> int:
+    """Of a pod; or which one a policy selects, which lets the next one in."""
+    return number // size.namespaces % APPS
+
+
+def concerned(number: int, size: Size) -> bool:
+    """Whether policies select a pod's app, and the next one."""
+    return app(number, size) + 1 < size.policies // size.namespaces
+
+
 def policy(number: int, size: Size) -> Obj:
-    app = number // size.namespaces % APPS
-    peer: Obj = {"podSelector": {"matchLabels": {"app": f"app-{(app + 1) % APPS}"}}}
+    kind = app(number, size)
+    peer: Obj = {"podSelector": {"matchLabels": {"app": f"app-{(kind + 1) % APPS}"}}}
     abroad: Obj = {**peer, "namespaceSelector": {"matchLabels": {"team": f"team-{number % TEAMS}"}}}
     spec = {
-        "podSelector": {"matchLabels": {"app": f"app-{app}"}},
+        "podSelector": {"matchLabels": {"app": f"app-{kind}"}},
         "policyTypes": ["Ingress"],
         "ingress": [{"from": [peer], "ports": [{"port": 8080}]}, {"from": [abroad], "ports": [{"port": "http"}]}],
     }

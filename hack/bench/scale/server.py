@@ -22,15 +22,18 @@ Kind = tuple[str, str]
 
 @dataclass(frozen=True)
 class Seen:
-    """Since the server began, or between two looks. `cpu`: seconds. `resident`: MB, at the later look."""
+    """Since the server began, or between two looks. `cpu`: seconds. `resident`, `live`: MB, at the later look; `live`:
+    of the heap and the stacks."""
 
     taken: Counter[Kind]
     refused: Counter[Kind]
     cpu: float
     resident: float
+    live: float
 
     def since(self, before: Seen) -> Seen:
-        return Seen(self.taken - before.taken, self.refused - before.refused, self.cpu - before.cpu, self.resident)
+        taken, refused, cpu = self.taken - before.taken, self.refused - before.refused, self.cpu - before.cpu
+        return Seen(taken, refused, cpu, self.resident, self.live)
 
     @property
     def writes(self) -> int:
@@ -53,8 +56,15 @@ async def seen(client: KubeClient) -> Seen:
         if labels.get(b"verb") in _WRITING:
             counts = taken if labels[b"code"].startswith(b"2") else refused
             counts[labels[b"resource"].decode(), labels[b"subresource"].decode()] += int(float(value))
+    live = _value(text, b"go_memstats_heap_alloc_bytes") + _value(text, b"go_memstats_stack_inuse_bytes")
     return Seen(taken, refused, _value(text, b"process_cpu_seconds_total"),
-                _value(text, b"process_resident_memory_bytes") / 1e6)  # fmt: skip
+                _value(text, b"process_resident_memory_bytes") / 1e6, live / 1e6)  # fmt: skip
+
+
+async def swept(client: KubeClient) -> Seen:
+    """After the server has collected its garbage: `live` is then what it needs. Raises KubeError."""
+    await client.transport.request("GET", "/debug/pprof/heap?gc=1")
+    return await seen(client)
 
 
 def _value(text: bytes, name: bytes) -> float:
