@@ -70,6 +70,8 @@ def definition(kind: Kind, schema: Schema) -> dict[str, Any]:
     }
     if kind.status:
         version["subresources"] = {"status": {}}
+    if kind.selectable:
+        version["selectableFields"] = [{"jsonPath": path} for path in kind.selectable]
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",

@@ -89,11 +89,17 @@ LIMITS: dict[tuple[str, str], Schema] = {
 
 
 def _kind(
-    kind: str, plural: str, short: str, *columns: Column, rules: tuple[dict[str, str], ...] = (), status: bool = False
+    kind: str,
+    plural: str,
+    short: str,
+    *columns: Column,
+    rules: tuple[dict[str, str], ...] = (),
+    status: bool = False,
+    selectable: tuple[str, ...] = (),
 ) -> Kind:
-    return Kind(
-        v1alpha1.GROUP, v1alpha1.VERSION, kind, plural, (short,), ("manx",), (*columns, AGE), rules=rules, status=status
-    )
+    shown = (*columns, AGE)
+    outside = (v1alpha1.GROUP, v1alpha1.VERSION, kind, plural, (short,), ("manx",), shown)
+    return Kind(*outside, rules=rules, status=status, selectable=selectable)
 
 
 _EPOCH_COLUMN = Column("Epoch", ".spec.epoch", "integer", "The writer's Lease epoch.", priority=1)
@@ -143,6 +149,7 @@ KINDS: tuple[tuple[Kind, type[msgspec.Struct]], ...] = (
             *IN_FORCE,
             _EPOCH_COLUMN,
             status=True,
+            selectable=tuple(f".spec.source.{field}" for field in ("namespace", "name")),
         ),
         v1alpha1.StoredProgram,
     ),

@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
+import msgspec
+
 from manx_agent.dataplane import KernelPolicy
 from manx_agent.dataplane.kernel import Kernel
 from manx_agent.model import Backend, Dirty, LocalEndpoint, PolicyOutcome, PolicyView
@@ -58,6 +60,11 @@ def program(*types: str, ingress: tuple[Rule, ...] = (), egress: tuple[Rule, ...
     given = types or (*(["Ingress"] if ingress else []), *(["Egress"] if egress else []))
     source = PolicySource(kind="NetworkPolicy", name="test", namespace="default")
     return PolicyProgramSpec(epoch=1, source=source, types=given, ingress=ingress, egress=egress)  # type: ignore[arg-type]
+
+
+def _of(namespace: str, number: int, spec: PolicyProgramSpec) -> PolicyProgramSpec:
+    source = msgspec.structs.replace(spec.source, namespace=namespace, name=str(number))
+    return msgspec.structs.replace(spec, source=source)
 
 
 def rule(**fields: Any) -> Rule:
@@ -150,7 +157,7 @@ class World:
     def tiers(self, pod: str, *tiers: tuple[str, Any, tuple[PolicyProgramSpec, ...]]) -> None:
         """The same of several tiers: name, default action, policies."""
         flat = [spec for _, _, programs in tiers for spec in programs]
-        named = {f"knp.{pod}.{number}": spec for number, spec in enumerate(flat)}
+        named = {f"knp.{pod}.{number}": _of(pod, number, spec) for number, spec in enumerate(flat)}
         left = list(named)
         listed = [
             ClassTier(name=name, policies=tuple(left.pop(0) for _ in programs), default_action=action)

@@ -195,7 +195,7 @@ def test_denied_packets_are_noted_and_everything_is_counted(world: World, applie
     _tiered(world)
     name = "knp.b.0"
     spec = world.view.programs[name]
-    source = type(spec.source)(kind="NetworkPolicy", name="b", tier="security")
+    source = type(spec.source)(kind="NetworkPolicy", namespace="b", name="0", tier="security")
     programs = {
         **world.view.programs,
         name: type(spec)(epoch=1, source=source, types=spec.types, ingress=spec.ingress, egress=(), log_denied=True),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from manx_core.api.core_v1 import LabelSelector, NetworkPolicy
@@ -14,6 +16,7 @@ from manx_core.policy import (
     kubernetes_pods,
     program_name,
 )
+from manx_core.policy.compiled import LONGEST_NAME
 from manx_core.selectors import EVERYTHING, Selector, parse_label_selector
 from policy_cases import BROKEN, egress, ingress, peer, policy, requirement, select, to_port
 
@@ -183,12 +186,27 @@ def test_program_says_where_it_comes_from() -> None:
     assert spec.epoch == 0
 
 
-def test_long_names_are_cut_and_stay_apart() -> None:
-    long = ["x" * 250 + "a", "x" * 250 + "b"]
-    names = {program_name("knp", "web", name) for name in long}
-    assert len(names) == 2
-    assert all(len(name) <= 253 for name in names)
-    assert program_name("knp", "web", "a.b") == "knp.web.a.b"
+LONG = ["x" * 250 + "a", "x" * 250 + "b", "ab"]
+CUT = program_name("gnp", LONG[0])
+
+
+@pytest.mark.parametrize("namespace", ["n" * 63, "a-" * 31 + "b", "shop"])
+def test_long_names_are_cut_and_stay_apart(namespace: str) -> None:
+    names = {program_name("knp", namespace, name) for name in LONG}
+    assert len(names) == 3
+    for name in names:
+        assert len(name) <= LONGEST_NAME
+        assert re.fullmatch(r"knp\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*", name)
+
+
+@pytest.mark.parametrize("parts", [("knp", "web", "a.b"), ("gnp", "g" * (LONGEST_NAME - 4)), ("np", "a", "0" * 20)])
+def test_short_names_are_the_policy_s(parts: tuple[str, ...]) -> None:
+    assert program_name(*parts) == ".".join(parts)
+
+
+def test_no_name_looks_as_if_it_had_been_cut() -> None:
+    assert CUT.startswith("gnp.xxx")
+    assert program_name("gnp", CUT.removeprefix("gnp.")) != CUT
 
 
 DB_ITEMS = parse_label_selector(DB)

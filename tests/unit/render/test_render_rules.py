@@ -9,7 +9,7 @@ import pytest
 from manx_agent.render import names
 from manx_agent.render.family import IPV4, IPV6, Family
 from manx_agent.render.image import label_of, unsealed
-from manx_agent.render.rules import Program, render_program
+from manx_agent.render.rules import Program, render_program, said
 from manx_agent.render.style import Style
 from manx_core.api.v1alpha1 import IcmpMatch, PolicyProgramSpec, PolicySettings, PolicySource, Rule, RuleEnd
 
@@ -302,30 +302,39 @@ def test_a_denied_packet_is_noted_with_policy_and_rule() -> None:
     rules = (made(), made(action="Deny", index=3, protocol="TCP"))
     program = _program(ingress=rules, log_denied=True)
     assert [unsealed(line) for line in program.ingress or ()][1:] == [
-        '-p tcp -j NFLOG --nflog-prefix "manx deny in default p[3]"',
+        '-p tcp -j NFLOG --nflog-prefix "manx deny in default p.n[3]"',
         "-p tcp -j DROP",
     ]
     assert [label_of(line) for line in program.ingress or ()] == [
-        "p ingress[0] Allow",
-        "p ingress[3] Deny",
-        "p ingress[3] Deny",
+        "p.n ingress[0] Allow",
+        "p.n ingress[3] Deny",
+        "p.n ingress[3] Deny",
     ]
     without = _program(ingress=rules, log_denied=True, style=Style(logs=False))
     assert "NFLOG" not in " ".join(without.ingress or ())
 
 
 def test_long_names_are_cut_and_still_told_apart() -> None:
-    source = PolicySource(kind="NetworkPolicy", name="n", tier="t" * 60)
     rules = (made(action="Deny", index=12),)
-    spec = PolicyProgramSpec(epoch=1, source=source, types=("Ingress",), ingress=rules, log_denied=True)
     prefixes = set()
-    for name in ("knp." + "n" * 63 + "." + letter * 180 for letter in "ab"):
-        noted, _ = render_program(name, spec, frozenset(), {}, IPV4, Style()).ingress or ()
+    for letter in "ab":
+        source = PolicySource(kind="NetworkPolicy", name=letter * 180, namespace="n" * 63, tier="t" * 60)
+        spec = PolicyProgramSpec(epoch=1, source=source, types=("Ingress",), ingress=rules, log_denied=True)
+        noted, _ = render_program("knp.nnn-0", spec, frozenset(), {}, IPV4, Style()).ingress or ()
         assert len(noted.split('--nflog-prefix "')[1].strip('"')) <= 63
         assert len(label_of(noted)) < 230
         prefixes.add(noted.split('--nflog-prefix "')[1])
     assert len(prefixes) == 2
     assert all(prefix.endswith('[12]"') for prefix in prefixes)
+
+
+def test_rules_say_a_policy_s_own_name_where_that_of_its_program_is_cut() -> None:
+    source = PolicySource(kind="NetworkPolicy", name="allow-from-frontend", namespace="payments")
+    spec = PolicyProgramSpec(epoch=1, source=source, types=("Ingress",), ingress=(made(),))
+    (rule,) = render_program("np.payments-allo-" + "0" * 20, spec, frozenset(), {}, IPV4, Style()).ingress or ()
+    assert label_of(rule) == "np.payments.allow-from-frontend ingress[0] Allow"
+    odd = PolicySource(kind="NetworkPolicy", name='a"b\n')
+    assert said("gnp.x", odd) == "gnp.a_b_"
 
 
 def test_a_log_prefix_is_cut_and_cannot_break_out() -> None:

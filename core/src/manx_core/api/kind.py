@@ -22,7 +22,8 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind. `rules`: CEL on the whole object; `status`: whether it has the status subresource."""
+    """A kind. `rules`: CEL on the whole object; `status`: whether it has the status subresource; `selectable`: paths of
+    the fields that `kubectl get --field-selector` may ask for."""
 
     group: str
     version: str
@@ -34,6 +35,7 @@ class Kind:
     rules: tuple[dict[str, Any], ...] = ()
     status: bool = True
     namespaced: bool = False
+    selectable: tuple[str, ...] = ()
 
 
 AGE = Column("Age", ".metadata.creationTimestamp", "date")

@@ -7,6 +7,7 @@ Must not: know any one kind's fields.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -21,7 +22,9 @@ DEFAULT_TIER = "default"
 KUBERNETES_ORDER = 1000.0
 """The order of every Kubernetes NetworkPolicy in the default tier, as Calico has it."""
 LOG_DENIED = "manx.dev/log-denied"
-_LONGEST_NAME = 253
+LONGEST_NAME = 36
+"""Characters of a program's name, so that a class of ten thousand policies is an object of less than 400 KiB."""
+_CUT = re.compile(r"-[0-9a-f]{20}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +88,13 @@ class InvalidPolicy:
 
 
 def program_name(*parts: str) -> str:
-    """A PolicyProgram's name: what kind of policy ("knp", "np", "gnp"), its namespace if it has one, its name; with a
-    hash at its end where it would be longer than an object's name may be (253). Namespaces have no dots, so no two
-    policies share a name."""
+    """A PolicyProgram's name: what kind of policy ("knp", "np", "gnp"), its namespace if it has one, its name; cut, and
+    with a hash at its end, where that would be longer than LONGEST_NAME, or looks as if it had been cut. Namespaces
+    have no dots, so no two policies share a name."""
     full = ".".join(parts)
-    if len(full) <= _LONGEST_NAME:
+    if len(full) <= LONGEST_NAME and not _CUT.fullmatch(full[-21:]):
         return full
-    return f"{full[: _LONGEST_NAME - 21].rstrip('.-')}-{hash20(parts)}"
+    return f"{full[: LONGEST_NAME - 21].rstrip('.-')}-{hash20(parts)}"
 
 
 def logs_denied(annotations: Mapping[str, str]) -> bool:

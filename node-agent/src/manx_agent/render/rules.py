@@ -18,8 +18,8 @@ from manx_agent.render import names
 from manx_agent.render.conditions import Scope, alternatives
 from manx_agent.render.family import Family
 from manx_agent.render.image import Rules, SetImage, seal
-from manx_agent.render.style import DROP, Direction, Style, fitting
-from manx_core.api.v1alpha1 import PolicyProgramSpec, Rule
+from manx_agent.render.style import DROP, Direction, Style, fitting, plain
+from manx_core.api.v1alpha1 import PolicyProgramSpec, PolicySource, Rule
 
 DIRECTIONS: tuple[Direction, ...] = ("ingress", "egress")
 _LABEL = 200
@@ -38,6 +38,8 @@ class Program:
     passes: frozenset[Direction] = frozenset()
     """Directions in which some rule hands packets on to the next tier."""
     log_denied: bool = False
+    said: str = ""
+    """The policy, for people."""
 
     def chain(self, direction: Direction) -> Rules | None:
         return self.ingress if direction == "ingress" else self.egress
@@ -57,7 +59,14 @@ def render_program(
     ingress = writer.chain("ingress") if "Ingress" in spec.types else None
     egress = writer.chain("egress") if "Egress" in spec.types else None
     passing = frozenset(way for way in DIRECTIONS if any(rule.action == "Pass" for rule in rules_of(spec, way)))
-    return Program(ingress, egress, scope.sets, tuple(scope.problems), passing, spec.log_denied)
+    return Program(ingress, egress, scope.sets, tuple(scope.problems), passing, spec.log_denied, writer.said)
+
+
+def said(name: str, source: PolicySource) -> str:
+    """A program's policy, for people: its kind, as the program's name begins with it, its namespace, its name. The
+    program's own name may be cut."""
+    parts = (name.partition(".")[0], source.namespace, source.name)
+    return plain(".".join(part for part in parts if part))
 
 
 def rules_of(spec: PolicyProgramSpec, direction: Direction) -> tuple[Rule, ...]:
@@ -71,14 +80,19 @@ class _Writer:
     style: Style
     scope: Scope
 
+    @property
+    def said(self) -> str:
+        return said(self.name, self.spec.source)
+
     def chain(self, direction: Direction) -> Rules:
         chain = names.program_ingress(self.name) if direction == "ingress" else names.program_egress(self.name)
         rules: list[str] = []
         labels: list[str] = []
+        policy = fitting(self.said, _LABEL)
         for position, rule in enumerate(rules_of(self.spec, direction)):
             made = list(self._rule(f"PolicyProgram {self.name}: spec.{direction}[{position}]", rule, direction))
             rules += made
-            labels += [f"{fitting(self.name, _LABEL)} {direction}[{rule.index}] {rule.action}"] * len(made)
+            labels += [f"{policy} {direction}[{rule.index}] {rule.action}"] * len(made)
         return seal(chain, rules, labels)
 
     def _rule(self, where: str, rule: Rule, direction: Direction) -> Iterable[str]:
@@ -105,4 +119,4 @@ class _Writer:
     def _denial(self, rule: Rule, direction: Direction) -> str:
         tier, number = self.spec.source.tier, f"[{rule.index}]"
         room = self.style.room(direction, tier) - len(number)
-        return self.style.denial(direction, tier, f"{fitting(self.name, room)}{number}")
+        return self.style.denial(direction, tier, f"{fitting(self.said, room)}{number}")

@@ -119,14 +119,14 @@ class Style:
     @property
     def log(self) -> str:
         """The target of a rule with action Log; at level "notice", as Calico's are."""
-        prefix = _plain(self.settings.log_prefix)[: _LOG_PREFIX - 2]
+        prefix = plain(self.settings.log_prefix)[: _LOG_PREFIX - 2]
         return f'-j LOG --log-prefix "{prefix}: " --log-level 5'
 
     def denial(self, direction: Direction, tier: str, what: str) -> str:
         """The target that notes a denied packet: which way, in which tier, by which policy and rule."""
         way = "in" if direction == "ingress" else "out"
         front = f"manx deny {way} {fitting(tier, _TIER)} " if tier else f"manx deny {way} "
-        return f'-j NFLOG --nflog-prefix "{front}{_plain(what)[: _NFLOG_PREFIX - len(front)]}"'
+        return f'-j NFLOG --nflog-prefix "{front}{plain(what)[: _NFLOG_PREFIX - len(front)]}"'
 
     def room(self, direction: Direction, tier: str) -> int:
         """Characters that `denial` has left for `what`."""
@@ -150,7 +150,8 @@ def _bits(mask: int) -> list[int]:
     return [1 << place for place in range(32) if mask >> place & 1]
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """The text without what cannot stand between double quotes."""
     return _QUOTED.sub("_", text)
 
 

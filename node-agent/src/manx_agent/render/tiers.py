@@ -45,8 +45,8 @@ class Tier:
     """In order: name, and whether it has rules with action Pass."""
     denies: bool
     """By default."""
-    noted: bool
-    """Whether what it denies by default is logged."""
+    noted: tuple[str, ...]
+    """Where what it denies by default is logged: its policies, for people."""
 
     @property
     def passes(self) -> bool:
@@ -63,8 +63,9 @@ def tiers_of(
         if not applied:
             continue
         noted = style.logs and (style.settings.log_denied or any(programs[name].log_denied for name in applied))
+        policies = tuple(programs[name].said for name in applied) if noted else ()
         listed = tuple((name, direction in programs[name].passes) for name in applied)
-        found.append(Tier(tier.name, listed, tier.default_action == "Deny", noted))
+        found.append(Tier(tier.name, listed, tier.default_action == "Deny", policies))
         if found[-1].denies and not found[-1].passes:
             break
     return tuple(found)
@@ -140,7 +141,7 @@ def _end(tier: Tier, direction: Direction, decided: str, family: Family, style: 
 
 def _nobody(tier: Tier, direction: Direction, style: Style) -> str:
     """The policies none of which allowed it, as far as they fit."""
-    listed = [name for name, _ in tier.policies]
+    listed = tier.noted
     room = style.room(direction, tier.name)
     for shown in range(min(len(listed), room // 2), 0, -1):
         more = f" +{len(listed) - shown}" if shown < len(listed) else ""
