@@ -1,7 +1,7 @@
 """Kubernetes NetworkPolicy → compiled rules, and the groups that they refer to.
 
 Owns: what each part of a NetworkPolicy becomes in the one rule model (`v1alpha1.Rule`), with as few rules as say it.
-Must not: know pods, nodes or objects' spans.
+Must not: know pods, nodes or objects' spans, or remember anything (compile_once.py does).
 
 A rule of the API is a set of peers times a set of ports. Peers become: any; one rule's nets (all ipBlocks without
 except); nets and not_nets (each ipBlock with except); a group (each pair of selectors). Ports become: any; a protocol;
@@ -31,13 +31,13 @@ from manx_core.policy.compiled import (
 from manx_core.policy.ports import merge_ranges, sorted_networks
 from manx_core.policy.scope import ALL_PODS, GroupDef, kubernetes_pods
 from manx_core.policy.validate import PROTOCOLS, check_network_policy, parse_network
-from manx_core.selectors import EVERYTHING, InvalidSelector, Selector, parse_label_selector
+from manx_core.selectors import EVERYTHING, InvalidSelector, Selector, Selects, parse_label_selector
 
 Protocol = Literal["", "TCP", "UDP", "SCTP"]
 _ALL, _ANY = Rule(), RuleEnd()
 
 
-def compile_network_policy(policy: NetworkPolicy) -> CompiledPolicy | InvalidPolicy:
+def compile_anew(policy: NetworkPolicy) -> CompiledPolicy | InvalidPolicy:
     """networking.k8s.io/v1 NetworkPolicy; never raises on what a user may write."""
     problems = check_network_policy(policy)
     if problems:
@@ -52,20 +52,21 @@ def compile_network_policy(policy: NetworkPolicy) -> CompiledPolicy | InvalidPol
         for index, out in enumerate(policy.spec.egress):
             egress.add(index, out.to, out.ports)
     groups = {**ingress.groups(), **egress.groups()}
-    return _compiled(policy, applies_to, types, ingress.all(), egress.all(), tuple(groups.values()))
+    return compiled_as(policy, applies_to, types, ingress.all(), egress.all(), tuple(groups.values()))
 
 
 # --- parts of a policy ------------------------------------------------------------------------------------------------
 
 
-def _compiled(
+def compiled_as(
     policy: NetworkPolicy,
-    applies_to: Selector,
+    applies_to: Selects,
     types: tuple[Direction, ...],
     ingress: tuple[Rule, ...] = (),
     egress: tuple[Rule, ...] = (),
     groups: tuple[GroupDef, ...] = (),
 ) -> CompiledPolicy:
+    """The policy as these rules."""
     return CompiledPolicy(
         name=program_name("knp", policy.metadata.namespace, policy.metadata.name),
         source=_source(policy),
@@ -106,7 +107,7 @@ def _closed(policy: NetworkPolicy) -> CompiledPolicy:
     except InvalidSelector:
         applies_to = kubernetes_pods(EVERYTHING, policy.metadata.namespace)
     known = all(kind in TYPES for kind in policy.spec.policy_types)
-    return _compiled(policy, applies_to, _types(policy.spec) if known else TYPES)
+    return compiled_as(policy, applies_to, _types(policy.spec) if known else TYPES)
 
 
 # --- peers and ports --------------------------------------------------------------------------------------------------

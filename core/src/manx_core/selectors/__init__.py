@@ -19,6 +19,7 @@ from manx_core.selectors.normal import normalize
 from manx_core.selectors.selector import (
     EVERYTHING,
     NOTHING,
+    Blank,
     Labels,
     Pair,
     Requirement,
@@ -32,6 +33,7 @@ from manx_core.selectors.selector import (
 __all__ = [
     "EVERYTHING",
     "NOTHING",
+    "Blank",
     "Change",
     "IncrementalIndex",
     "InvalidSelector",

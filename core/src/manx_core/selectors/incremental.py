@@ -8,7 +8,7 @@ Why it is fast:
    for whoever has them.)
 2. A new item is tried only against expressions anchored at one of its labels, and those without an anchor.
 3. A new expression is tried only against the items that have its anchor. Of its possible anchors it takes the one where
-   items and expressions are fewest, so that both directions stay short.
+   items and expressions are fewest (or the first where they are very few), so that both directions stay short.
 4. Who has a label is known of those labels alone by which some expression could be anchored; of others (a hash in each
    Deployment's pods, say) nothing is kept.
 Orders of iteration are those of insertion: equal histories give equal results.
@@ -16,12 +16,16 @@ Orders of iteration are those of insertion: equal histories give equal results.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Generic
 
 from manx_core.selectors.index import Change, ItemT, NameT
 from manx_core.selectors.selector import Labels, Pair, Selects
+
+_HARDLY_ANY = 4
+"""Things to try at an anchor, below which no other is looked for."""
 
 
 class _Held(Generic[ItemT, NameT]):
@@ -193,18 +197,27 @@ class IncrementalIndex(Generic[ItemT, NameT]):
 
     def _add_expression(self, selector: Selects) -> _Expression[ItemT, NameT]:
         anchors = selector.anchors()
-        for key in _keys(anchors):
-            self._want(key)
-        anchor = min(anchors, key=self._crowd) if len(anchors) > 1 else (anchors[0] if anchors else None)
+        self._want(anchors)
+        anchor = self._least_crowded(anchors)
         added: _Expression[ItemT, NameT] = _Expression(selector, anchor)
-        self._expressions[selector.key] = added
+        self._expressions[added.key] = added
         if anchor is None:
             self._unanchored[added] = None
         for key, value in anchor or ():
-            self._anchored.setdefault(key, {}).setdefault(value, {})[added] = None
+            self._anchor(added, key, value)
         for held in self._candidates(anchor):
             _try(held, added)
         return added
+
+    def _anchor(self, expression: _Expression[ItemT, NameT], key: str, value: str | None) -> None:
+        by_value = self._anchored.get(key)
+        if by_value is None:
+            by_value = self._anchored[key] = {}
+        expressions = by_value.get(value)
+        if expressions is None:
+            by_value[value] = {expression: None}
+        else:
+            expressions[expression] = None
 
     def _leave_expression(self, name: NameT, expression: _Expression[ItemT, NameT] | None) -> None:
         if expression is None:
@@ -216,8 +229,7 @@ class IncrementalIndex(Generic[ItemT, NameT]):
         self._unanchored.pop(expression, None)
         for pair in expression.anchor or ():
             self._unanchor(expression, *pair)
-        for key in _keys(expression.selector.anchors()):
-            self._unwant(key)
+        self._unwant(expression.selector.anchors())
         for held in expression.matches:
             del held.matches[expression]
 
@@ -229,21 +241,42 @@ class IncrementalIndex(Generic[ItemT, NameT]):
         if not by_value:
             del self._anchored[key]
 
-    def _want(self, key: str) -> None:
-        """One expression more could be anchored by that label. Of the first, every item is looked at."""
-        holders = self._holders.get(key)
-        if holders is None:
-            holders = self._holders[key] = _Holders()
-            for held in self._items.values():
-                if key in held.labels:
-                    holders.add(held, held.labels[key])
-        holders.wanted += 1
+    def _want(self, anchors: tuple[tuple[Pair, ...], ...]) -> None:
+        """One expression more could be anchored by these."""
+        for anchor in anchors:
+            for key, _ in anchor:
+                holders = self._holders.get(key)
+                if holders is None:
+                    holders = self._find_holders(key)
+                holders.wanted += 1
 
-    def _unwant(self, key: str) -> None:
-        holders = self._holders[key]
-        holders.wanted -= 1
-        if not holders.wanted:
-            del self._holders[key]
+    def _find_holders(self, key: str) -> _Holders[ItemT, NameT]:
+        """Of a label that nothing could be anchored by before: every item is looked at."""
+        found: _Holders[ItemT, NameT] = _Holders()
+        self._holders[key] = found
+        for held in self._items.values():
+            if key in held.labels:
+                found.add(held, held.labels[key])
+        return found
+
+    def _unwant(self, anchors: tuple[tuple[Pair, ...], ...]) -> None:
+        for anchor in anchors:
+            for key, _ in anchor:
+                holders = self._holders[key]
+                holders.wanted -= 1
+                if not holders.wanted:
+                    del self._holders[key]
+
+    def _least_crowded(self, anchors: tuple[tuple[Pair, ...], ...]) -> tuple[Pair, ...] | None:
+        """Where an expression is best anchored; the first where there are hardly any others. None: nowhere."""
+        best, least = None, math.inf
+        for anchor in anchors:
+            crowd = self._crowd(anchor)
+            if crowd < least:
+                best, least = anchor, crowd
+            if crowd <= _HARDLY_ANY:
+                break
+        return best
 
     def _crowd(self, anchor: tuple[Pair, ...]) -> int:
         """How much there is at an anchor, of what both directions would have to try."""
@@ -256,12 +289,10 @@ class IncrementalIndex(Generic[ItemT, NameT]):
     def _candidates(self, anchor: tuple[Pair, ...] | None) -> Iterable[_Held[ItemT, NameT]]:
         if anchor is None:
             return self._items.values()
+        if len(anchor) == 1:
+            key, value = anchor[0]
+            return self._holders[key].of(value)
         return chain.from_iterable(self._holders[key].of(value) for key, value in anchor)
-
-
-def _keys(anchors: tuple[tuple[Pair, ...], ...]) -> dict[str, None]:
-    """Of the labels by which something could be anchored."""
-    return {key: None for anchor in anchors for key, _ in anchor}
 
 
 def _try(held: _Held[ItemT, NameT], expression: _Expression[ItemT, NameT]) -> None:
@@ -272,6 +303,8 @@ def _try(held: _Held[ItemT, NameT], expression: _Expression[ItemT, NameT]) -> No
 
 def _moved(item: ItemT, old: _Held[ItemT, NameT] | None, new: _Held[ItemT, NameT] | None) -> list[Change[NameT, ItemT]]:
     """An item's changes from the old labels to the new; None where it has none."""
+    if old is None and new is not None:
+        return [Change(name, item, True) for e in new.matches for name in e.names]
     before, after = old.matches if old else {}, new.matches if new else {}
     left = [Change(name, item, False) for e in before if e not in after for name in e.names]
     return left + [Change(name, item, True) for e in after if e not in before for name in e.names]
@@ -281,6 +314,8 @@ def _replaced(
     name: NameT, old: _Expression[ItemT, NameT] | None, new: _Expression[ItemT, NameT] | None
 ) -> list[Change[NameT, ItemT]]:
     """A selector's changes from one expression to another; None where it has none."""
+    if old is None and new is not None:
+        return [Change(name, held.item, True) for held in new.matches]
     before, after = old.matches if old else {}, new.matches if new else {}
     left = [Change(name, held.item, False) for held in before if held not in after]
     return left + [Change(name, held.item, True) for held in after if held not in before]

@@ -17,7 +17,7 @@ from typing import Protocol
 from manx_core.selectors.narrow import HOLD_FOR_NONE, Labels, Operator, Requirement, narrow
 
 __all__ = [
-    "EVERYTHING", "NOTHING", "Labels", "Operator", "Pair", "Requirement", "Selector", "Selects", "conjunction",
+    "EVERYTHING", "NOTHING", "Blank", "Labels", "Operator", "Pair", "Requirement", "Selector", "Selects", "conjunction",
     "equals", "exists",
 ]  # fmt: skip
 
@@ -51,9 +51,10 @@ class Selector:
 
     __slots__ = ("_by_key", "_key", "requirements")
 
-    def __init__(self, requirements: tuple[Requirement, ...] = ()) -> None:
+    def __init__(self, requirements: tuple[Requirement, ...] = (), key: str | None = None) -> None:
+        """`key`: the canonical text, where it is known already."""
         self.requirements = requirements
-        self._key: str | None = None
+        self._key = key
         self._by_key: dict[str, tuple[Requirement, ...]] | None = None
 
     def __eq__(self, other: object) -> bool:
@@ -109,6 +110,31 @@ class Selector:
         return Selector(tuple(sorted([*self.requirements, *others], key=_key)))
 
 
+class Blank:
+    """A conjunction in which one label's one value is left open: what many namespaces' selectors have in common."""
+
+    __slots__ = ("_after", "_before", "_label", "_texts")
+
+    def __init__(self, selector: Selector, label: str) -> None:
+        """`selector` asks that this label be one value, whichever. Raises ValueError where it does not."""
+        asked = selector.by_key.get(label, ())
+        if len(asked) != 1 or asked[0].operator != "In" or len(asked[0].values) != 1:
+            raise ValueError(f"{selector} does not ask for one value of {label!r}")
+        place = selector.requirements.index(asked[0])
+        self._label = label
+        self._before, self._after = selector.requirements[:place], selector.requirements[place + 1 :]
+        self._texts = (
+            "".join(_text(one) + "," for one in self._before),
+            "".join("," + _text(one) for one in self._after),
+        )
+
+    def filled(self, value: str) -> Selector:
+        """The selector with this value."""
+        asked, text = _equals(self._label, value)
+        before, after = self._texts
+        return Selector((*self._before, asked, *self._after), f"{before}{text}{after}")
+
+
 EVERYTHING = Selector()
 NOTHING = Selector((Requirement("", "In"),))
 
@@ -130,6 +156,13 @@ def equals(key: str, value: str) -> Requirement:
 
 def exists(key: str) -> Requirement:
     return Requirement(key, "Exists")
+
+
+@lru_cache(maxsize=1024)
+def _equals(key: str, value: str) -> tuple[Requirement, str]:
+    """A requirement, and its text."""
+    asked = equals(key, value)
+    return asked, str(asked)
 
 
 @lru_cache(maxsize=8192)
