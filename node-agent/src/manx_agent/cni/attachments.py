@@ -34,9 +34,10 @@ from manx_agent.cni.protocol import (
     pod_of,
     result_of,
 )  # fmt: skip
-from manx_agent.drivers.netlink import Netlink, SandboxError
+from manx_agent.drivers.netlink import Netlink
 from manx_agent.drivers.netlink_codec import is_ipv6
 from manx_agent.drivers.netlink_messages import MIN_MTU6, NodeEnd, PodLink, interface_name, mac_address
+from manx_agent.drivers.netlink_threads import SandboxError
 from manx_agent.ipam import Ipam
 from manx_agent.ipam.table import Held, Key
 from manx_agent.model import AgentError, EndpointAdmission, LocalEndpoint

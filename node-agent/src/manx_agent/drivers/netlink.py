@@ -4,18 +4,17 @@ Owns: links, addresses, neighbour entries, endpoint routes and kernel parameters
 touch others' interfaces, or BGP's routes (`drivers.routes`), or bring a link up before its caller has the pod's policy
 in place.
 
-Everything that can block is done in threads (`netlink_threads`), a few at a time: the kernel does such work one at a
-time anyway, under its rtnl lock.
+Everything that can block is done in threads (`netlink_threads`). Links are made, and connections forgotten, one after
+the other: the kernel has a lock on each. Deletions, which it ends outside its lock, go on a few at a time.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import errno
 import fcntl
 import os
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,7 +23,7 @@ from manx_agent.drivers.netlink_codec import is_ipv6
 from manx_agent.drivers.netlink_messages import NodeEnd, PodLink, gateway_of
 from manx_agent.drivers.netlink_reading import Reader, addresses_behind, endpoint_routes, index_of, is_up, present
 from manx_agent.drivers.netlink_states import states
-from manx_agent.drivers.netlink_threads import in_thread
+from manx_agent.drivers.netlink_threads import CLONE_NEWNET, SandboxError, Worker, in_thread, inside
 from manx_agent.drivers.netlink_wire import Message, NetlinkError, Wire
 from manx_core.api.v1alpha1 import Interface
 
@@ -34,14 +33,8 @@ _Sound = tuple[NodeEnd, bytes, tuple[int | None, ...]]
 """What an end should be like, what the kernel said of it, and through which interface each of its addresses is reached:
 as long as these are the same, nothing has become wrong."""
 
-CLONE_NEWNET = 0x40000000
 NS_GET_NSTYPE = 0xB703
 CONCURRENCY = 8
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-class SandboxError(NetlinkError):
-    """The pod's network namespace is not one, or cannot be entered."""
 
 
 class Netlink:
@@ -50,6 +43,7 @@ class Netlink:
     def __init__(self, proc_sys_net: Path = netlink_sysctl.PROC_SYS_NET) -> None:
         self._sysctl = proc_sys_net
         self._slots = asyncio.Semaphore(CONCURRENCY)
+        self._links, self._connections = Worker(), Worker()
         self._sound: dict[str, _Sound] = {}
         """By interface: those with which nothing was wrong at the last `mend`."""
 
@@ -63,13 +57,13 @@ class Netlink:
         await self._do(lambda: netlink_sysctl.write(self._sysctl, netlink_sysctl.NODE))
 
     async def create(self, link: PodLink, namespace: int) -> None:
-        """The pair of interfaces, down, with the pod's address and the node's parameters. `namespace`: an open file of
-        the pod's network namespace. A pair left by an earlier attempt is replaced."""
-        await self._do(lambda: self._create(link, namespace))
+        """The pair of interfaces, down, with the node's parameters. `namespace`: an open file of the pod's network
+        namespace. A pair left by an earlier attempt is replaced."""
+        await self._links.do(lambda: self._create(link, namespace))
 
     async def activate(self, link: PodLink, namespace: int) -> None:
-        """Both ends up, with their routes: from now on packets pass."""
-        await self._do(lambda: self._activate(link, namespace))
+        """Both ends up, with the pod's addresses and their routes: from now on packets pass."""
+        await self._links.do(lambda: self._activate(link, namespace))
 
     async def delete(self, interface: str) -> None:
         """With its routes and the pod's end; one that is not there is no error."""
@@ -77,7 +71,7 @@ class Netlink:
 
     async def flush_conntrack(self, address: str) -> None:
         """Forget every connection of the address."""
-        await self._do(lambda: netlink_conntrack.flush(address))
+        await self._connections.do(lambda: netlink_conntrack.flush(address))
 
     async def present(self) -> frozenset[str]:
         """The interfaces of this node that carry our prefix."""
@@ -112,35 +106,34 @@ class Netlink:
 
     def _create(self, link: PodLink, namespace: int) -> None:
         _check_sandbox(namespace)
-        request = netlink_messages.create_pair(link, namespace)
+        parameters = _parameters(link)
+        pair = netlink_messages.create_pair(link, namespace)
+        configured = netlink_messages.set_parameters(link.interface, netlink_sysctl.by_netlink(parameters))
         try:
-            _send(request)
+            _send(pair, configured)
         except NetlinkError as error:
             if error.errno != errno.EEXIST:
                 raise
             _send(netlink_messages.delete_link(link.interface))
-            _send(request)
-        netlink_sysctl.write(self._sysctl, _parameters(link))
+            _send(pair, configured)
+        netlink_sysctl.write(self._sysctl, netlink_sysctl.by_file(parameters))
         if _has_ipv6(link):
             netlink_sysctl.forward_ipv6(self._sysctl)
-        _enter(namespace)
-        if _has_ipv6(link):
-            netlink_sysctl.write(self._sysctl, netlink_sysctl.of_pod_interface(link.pod_interface))
-        _send(*_addresses(link, index_of(link.pod_interface)))
 
     def _activate(self, link: PodLink, namespace: int) -> None:
         index = index_of(link.interface)
         _send(netlink_messages.set_up(link.interface, index), *netlink_messages.endpoint_routes_of(link, index))
-        _enter(namespace)
-        index = index_of(link.pod_interface)
-        _send(netlink_messages.set_up(link.pod_interface, index), *_addresses(link, index))
-        _send(*(message for address in link.addresses for message in _way_out(gateway_of(address), index)))
+        with inside(namespace):
+            if _has_ipv6(link):
+                netlink_sysctl.write(self._sysctl, netlink_sysctl.of_pod_interface(link.pod_interface))
+            index = index_of(link.pod_interface)
+            up = netlink_messages.set_up(link.pod_interface, index)
+            _send(up, *_addresses(link, index), *_ways_out(link, index))
 
     def _problems_of(self, link: PodLink, namespace: int) -> tuple[str, ...]:
         try:
             found = self._node_problems(link, index_of(link.interface))
-            _enter(namespace)
-            with Reader() as reader:
+            with inside(namespace), Reader() as reader:
                 found += reader.problems_in_pod(link, index_of(link.pod_interface))
         except NetlinkError as error:
             return (str(error),)
@@ -204,13 +197,6 @@ def _check_sandbox(namespace: int) -> None:
         raise SandboxError("CNI_NETNS is the node's own network namespace")
 
 
-def _enter(namespace: int) -> None:
-    """This thread's network namespace from now on, for good."""
-    if _libc.setns(namespace, CLONE_NEWNET):
-        code = ctypes.get_errno()
-        raise SandboxError(f"cannot enter the pod's network namespace: {os.strerror(code)}", code)
-
-
 def _has_ipv6(end: NodeEnd) -> bool:
     return any(map(is_ipv6, end.addresses))
 
@@ -224,8 +210,10 @@ def _addresses(link: PodLink, index: int) -> list[Message]:
     return [netlink_messages.add_address(address, link.pod_interface, index) for address in link.addresses]
 
 
-def _way_out(gateway: str, index: int) -> list[Message]:
-    return [netlink_messages.gateway_neighbour(gateway, index), *netlink_messages.pod_routes(gateway, index)]
+def _ways_out(link: PodLink, index: int) -> Iterator[Message]:
+    for gateway in map(gateway_of, link.addresses):
+        yield netlink_messages.gateway_neighbour(gateway, index)
+        yield from netlink_messages.pod_routes(gateway, index)
 
 
 def _interfaces() -> tuple[Interface, ...]:

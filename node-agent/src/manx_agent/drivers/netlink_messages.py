@@ -9,19 +9,24 @@ the other: both have a permanent neighbour entry, so no policy has to let neighb
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from manx_agent.drivers.netlink_classes import encoded, ifaddrmsg, ifinfmsg, ndmsg, rtmsg
 from manx_agent.drivers.netlink_codec import (
+    AF_INET,
     RTM_DELLINK,
     RTM_NEWADDR,
     RTM_NEWLINK,
     RTM_NEWNEIGH,
     RTM_NEWROUTE,
+    RTM_SETLINK,
+    attributes,
     bits_of,
     family_of,
     is_ipv6,
+    nested,
 )
 from manx_agent.drivers.netlink_wire import ABSENT, ALREADY, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Message
 from manx_core.api.v1alpha1 import ROUTE_PROTOCOL
@@ -37,6 +42,7 @@ NODE_MAC = "ee:ee:ee:ee:ee:ee"
 PREFIX = "mnx"
 
 IFF_UP = 1
+IFLA_IFNAME, IFLA_AF_SPEC, IFLA_INET_CONF = 3, 26, 1
 RT_TABLE_MAIN, RT_SCOPE_LINK, RT_SCOPE_UNIVERSE, RTN_UNICAST, RTPROT_STATIC = 254, 253, 0, 1, 4
 NUD_PERMANENT = 0x80
 IFA_F_NODAD = 0x02
@@ -93,6 +99,13 @@ def create_pair(link: PodLink, namespace: int) -> Message:
     ]
     about = f"create {link.interface} with {link.pod_interface} in the pod"
     return Message(about, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, encoded(body))
+
+
+def set_parameters(interface: str, values: Mapping[int, int]) -> Message:
+    """IPv4's, by their numbers (IPV4_DEVCONF_*)."""
+    inet = nested(IFLA_INET_CONF, *sorted(values.items()))
+    body = encoded(ifinfmsg()) + attributes((IFLA_IFNAME, interface), nested(IFLA_AF_SPEC, nested(AF_INET, inet)))
+    return Message(f"set the parameters of {interface}", RTM_SETLINK, 0, body)
 
 
 def delete_link(interface: str) -> Message:

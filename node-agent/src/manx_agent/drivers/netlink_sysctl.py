@@ -3,7 +3,9 @@
 Owns: which parameters Manx sets, and where they are (a container sees its own /proc/sys read-only, so the directory is
 configurable: the node's /proc/sys/net is mounted for it; whose parameters appear there depends on the network namespace
 of the thread that looks). Must not: touch a parameter of an interface not ours, but for one (`forward_ipv6`).
-Source: Linux Documentation/networking/ip-sysctl.rst.
+Those of IPv4 go to the kernel by netlink, with the interface (`by_netlink`): some files it writes only once it has the
+lock on links, for which it spins.
+Source: Linux Documentation/networking/ip-sysctl.rst; linux/ip.h.
 """
 
 from __future__ import annotations
@@ -73,15 +75,38 @@ def _of_both(interface: str) -> dict[str, str]:
     }
 
 
+_DEVCONF = {"forwarding": 1, "proxy_arp": 3, "send_redirects": 6, "rp_filter": 8}
+"""IPV4_DEVCONF_*"""
+
+
+def by_netlink(values: dict[str, str]) -> dict[int, int]:
+    """Those of an interface's parameters that IFLA_INET_CONF can set, by their numbers there."""
+    found = {name.rpartition("/")[2]: value for name, value in values.items() if name.startswith("ipv4/conf/")}
+    return {_DEVCONF[name]: int(value) for name, value in found.items()}
+
+
+def by_file(values: dict[str, str]) -> dict[str, str]:
+    """The others."""
+    return {name: value for name, value in values.items() if not name.startswith("ipv4/conf/")}
+
+
 def write(root: Path, values: dict[str, str]) -> None:
     """Raises NetlinkError. A kernel without IPv6 needs none of its parameters."""
     for name, value in values.items():
         if name.startswith("ipv6/") and not has_ipv6(root):
             continue
         try:
-            (root / name).write_text(value)
+            _write(f"{root}/{name}", value.encode())
         except OSError as error:
             raise NetlinkError(f"{root / name}: {error.strerror}", error.errno or 0) from error
+
+
+def _write(path: str, value: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, value)
+    finally:
+        os.close(descriptor)
 
 
 def differing(root: Path, values: dict[str, str]) -> dict[str, str]:
