@@ -13,7 +13,7 @@ import asyncio
 import signal
 import subprocess
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -58,15 +58,14 @@ QUICK = Plan(pods=60, policies=20, drained=20, down=1, killed=False, calm=1.5)
 FULL = Plan(pods=1_000, policies=500, drained=250, down=60, killed=True, calm=5)
 
 
-async def rows(found: World, plan: Plan, lease: dict[str, str]) -> list[Figure]:
+async def rows(found: World, plan: Plan, lease: dict[str, str]) -> AsyncGenerator[Figure]:
     """Raises RuntimeError where there were more writes than the change allows; KubeError, TimeoutError."""
     bursts = Bursts(found, plan, {**CEILING, **lease})
     await bursts.fill()
-    figures = []
     for burst in bursts.all() if plan.killed else bursts.all()[:-1]:
-        figures += await burst()
+        for figure in await burst():
+            yield figure
     bursts.operator.end()
-    return figures
 
 
 class Bursts:
@@ -140,7 +139,8 @@ class Bursts:
         key = f"burst.{key}"
         took = max(0.0, pulse.last - began)
         return [
-            Figure(f"{key}.time", f"{name} → all written", "s", (took,)),
+            Figure(f"{key}.time", f"{name} → all written", "s", (took,), "those objects at the ceiling's pace",
+                   (fewest.objects / float(self._env["MANX_WRITE_RATE"]),)),
             Figure(f"{key}.writes", "  writes", "writes", (counted.writes,), "objects that are others then",
                    (fewest.objects,), exact=exact),
             Figure(f"{key}.rate", "  in the second that had most", "writes", (pulse.peak(),)),

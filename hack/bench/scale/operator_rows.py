@@ -14,23 +14,24 @@ import asyncio
 import functools
 import statistics
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from dataclasses import dataclass
 
 from bench.figures import Figure, percentile
-from bench.measures import Given
+from bench.measures import Given, streamed
 from bench.scale import bursts, floors, load
 from bench.scale.lags import Lags
+from bench.scale.listener import Listener
 from bench.scale.load import Size
 from bench.scale.players import Players
-from bench.scale.processes import Process, imported, share, until
+from bench.scale.processes import Process, share, until
 from bench.scale.server import seen
+from bench.scale.snapshots import difference, snapshot
 from bench.scale.world import OURS, World, world
 from manx_core.api.v1alpha1 import IPAMBlock
 from manx_kube.resources import IPAM_BLOCKS, NAMESPACES, NETWORK_POLICIES, NODES, PODS, SERVICE_ACCOUNTS
 
 WRITTEN, READY = "everything is written", "operator ready"
-OPERATOR = "manx_operator.main"
 RELABELS = 100
 USUAL = {"MANX_LEASE_DURATION": "15", "MANX_LEASE_RENEW_DEADLINE": "10", "MANX_LEASE_RETRY_PERIOD": "2"}
 """The Lease's timing where nothing else is said."""
@@ -57,19 +58,14 @@ FULL = Plan(load.FULL, idle=30, relabel=30, failovers=3, rounds=10, bursts=burst
 
 def measure(given: Given) -> Iterator[Figure]:
     """Raises AssertionError, RuntimeError, TimeoutError, KubeError where something does not come up."""
-    plan = QUICK if given.quick else FULL
-    with asyncio.Runner() as runner:
-        yield from runner.run(_collected(plan))
+    yield from streamed(_collected(QUICK if given.quick else FULL))
 
 
-async def _collected(plan: Plan) -> list[Figure]:
+async def _collected(plan: Plan) -> AsyncGenerator[Figure]:
     async with world(plan.size, players=False) as found:
-        rows = Rows(plan, found)
-        figures = []
-        async for figure in rows.all():
+        async for figure in Rows(plan, found).all():
             found.say(f"{figure.name}: {statistics.median(figure.samples):.2f} {figure.unit}")
-            figures.append(figure)
-        return figures
+            yield figure
 
 
 class Rows:
@@ -77,14 +73,15 @@ class Rows:
 
     def __init__(self, plan: Plan, found: World) -> None:
         self._plan, self._world, self._client = plan, found, found.client
-        imported(OPERATOR)  # compiled now, where it was not
-        self._imports = tuple(floors.took(lambda: imported(OPERATOR)) for _ in range(plan.rounds))
+        self._imports = tuple(floors.imports(floors.OPERATOR) for _ in range(plan.rounds))
+        self._lags: tuple[float, ...] = ()
+        self._memory = (floors.memory(floors.OPERATOR).resident,)
 
-    async def all(self) -> AsyncIterator[Figure]:
+    async def all(self) -> AsyncGenerator[Figure]:
         for part in (self._floors, self._nothing, self._addresses, self._again, self._anew, self._busy, self._failover):
             for figure in await part():
                 yield figure
-        for figure in await bursts.rows(self._world, self._plan.bursts, self._plan.lease):
+        async for figure in bursts.rows(self._world, self._plan.bursts, self._plan.lease):
             yield figure
 
     # --- starts -------------------------------------------------------------------------------------------------------
@@ -119,7 +116,7 @@ class Rows:
 
     async def _start(self, key: str, name: str) -> list[Figure]:
         """Ends as it began: with no operator."""
-        before = await seen(self._client)
+        objects, before = await self._objects(), await seen(self._client)
         operator = self._world.operator()
         await until(lambda: operator.says(WRITTEN), "everything to be written")
         took, cpu = time.perf_counter() - operator.started, operator.usage().cpu
@@ -128,16 +125,28 @@ class Rows:
         operator.end()
         counted = (await seen(self._client)).since(before)
         key = f"operator.start.{key}"
-        objects = await self._objects()
+        least = (await self._objects() - objects,)
+        took_least, cpu_least = tuple(one.took for one in self._imports), tuple(one.cpu for one in self._imports)
         return [
-            Figure(key, name, "s", (took,), "Python's start with the operator's imports", self._imports),
-            Figure(f"{key}.cpu", "  processor time", "s", (cpu,)),
-            Figure(f"{key}.resident", "  resident after that", "MB", (after.resident,)),
-            Figure(f"{key}.peak", "  at its peak", "MB", (after.peak,)),
-            Figure(f"{key}.writes", "  writes", "writes", (counted.writes,), "objects", (objects,), exact=True),
+            Figure(key, name, "s", (took,), "Python's start with the operator's imports", took_least),
+            Figure(f"{key}.cpu", "  processor time", "s", (cpu,), "of that", cpu_least),
+            self._of_memory(f"{key}.resident", "  resident after that", after.resident),
+            self._of_memory(f"{key}.peak", "  at its peak", after.peak),
+            Figure(
+                f"{key}.writes",
+                "  writes",
+                "writes",
+                (counted.writes,),
+                "objects that there were none of",
+                least,
+                exact=True,
+            ),
             Figure(f"{key}.refused", "  refused", "writes", (counted.refused.total(),)),
             Figure(f"{key}.statuses", "  statuses of policies", "writes", (counted.statuses,)),
         ]
+
+    def _of_memory(self, key: str, name: str, megabytes: float) -> Figure:
+        return Figure(key, name, "MB", (megabytes,), "a Python with the operator's imports", self._memory)
 
     async def _objects(self) -> int:
         """How many there are of ours."""
@@ -148,18 +157,21 @@ class Rows:
         operator = self._world.operator()
         await until(lambda: operator.says(WRITTEN), "everything to be written")
         await self._world.quiet(self._plan.calm)
+        objects = await snapshot(self._client)
         cpu, before, began = operator.usage().cpu, await seen(self._client), time.perf_counter()
         await self._world.stack.enter_async_context(Players(self._client, real=lambda _: False))
         await self._all_addressed()
+        given = time.perf_counter() - began
         took = await self._world.quiet(self._plan.calm) - began
         counted, used = (await seen(self._client)).since(before), operator.usage()
+        fewest = difference(objects, await snapshot(self._client)).objects
         operator.end()
         key, text = "operator.addresses", "all pods given addresses at once → every group written"
         return [
-            Figure(key, text, "s", (took,)),
+            Figure(key, text, "s", (took,), "until the last has its address", (given,)),
             Figure(f"{key}.cpu", "  processor time", "s", (used.cpu - cpu,)),
-            Figure(f"{key}.writes", "  writes", "writes", (counted.writes,), "pods", (self._plan.size.pods,)),
-            Figure(f"{key}.peak", "  operator at its peak", "MB", (used.peak,)),
+            Figure(f"{key}.writes", "  writes", "writes", (counted.writes,), "objects that are others then", (fewest,)),
+            self._of_memory(f"{key}.peak", "  operator at its peak", used.peak),
         ]
 
     async def _all_addressed(self) -> None:
@@ -179,27 +191,37 @@ class Rows:
 
     async def _busy(self) -> list[Figure]:
         operator = await self._ready()
-        idle = await share({"operator": operator.pid}, asyncio.sleep(self._plan.idle))
         through = tuple(x * 1000 for x in await floors.through_server(self._client, self._plan.rounds))
-        async with Lags(self._client, self._plan.size) as lags:
-            before, began = await seen(self._client), time.perf_counter()
-            busy = await share({"operator": operator.pid}, lags.relabel(RELABELS, self._plan.relabel))
-            pace = RELABELS * self._plan.relabel / (time.perf_counter() - began)
-            await self._world.quiet(self._plan.calm)
-            counted = (await seen(self._client)).since(before)
-            found = tuple(x * 1000 for x in lags.found())
+        async with Listener(self._world, "everything", "1") as bare:
+            processes = {"operator": operator.pid, "bare": bare.process.pid}
+            idle = await share(processes, asyncio.sleep(self._plan.idle))
+            busy, lags = await self._relabelled(processes)
         used = operator.usage()
         operator.end()
         return [
-            Figure("operator.idle.cpu", "operator idle", "% of a core", (idle["operator"],)),
-            Figure("operator.relabel.cpu", f"operator while {RELABELS} pods a second are relabelled", "% of a core",
-                   (busy["operator"],)),
+            _of_cpu("operator.idle.cpu", "operator idle", idle),
+            _of_cpu("operator.relabel.cpu", f"operator while {RELABELS} pods a second are relabelled", busy),
+            *lags,
+            *_lag_figures(self._lags, through),
+            self._of_memory("operator.resident", "operator resident after that", used.resident),
+            self._of_memory("operator.peak", "  at its peak", used.peak),
+        ]
+
+    async def _relabelled(self, processes: dict[str, int]) -> tuple[dict[str, float], list[Figure]]:
+        """What each took of a core; and what the operator wrote."""
+        count = RELABELS * self._plan.relabel
+        async with Lags(self._client, self._plan.size) as lags:
+            objects, before, began = await snapshot(self._client), await seen(self._client), time.perf_counter()
+            busy = await share(processes, lags.relabel(RELABELS, self._plan.relabel))
+            pace = count / (time.perf_counter() - began)
+            await self._world.quiet(self._plan.calm)
+            counted = (await seen(self._client)).since(before)
+            fewest = difference(objects, await snapshot(self._client)).objects / count
+            self._lags = tuple(x * 1000 for x in lags.found())
+        return busy, [
             Figure("operator.relabel.pace", "  the API server kept up with", "pods/s", (pace,)),
-            *_lag_figures(found, through),
-            Figure("operator.relabel.writes", "  writes for each relabelling", "writes",
-                   (counted.writes / (RELABELS * self._plan.relabel),)),
-            Figure("operator.resident", "operator resident after that", "MB", (used.resident,)),
-            Figure("operator.peak", "  at its peak", "MB", (used.peak,)),
+            Figure("operator.relabel.writes", "  writes for each relabelling", "writes", (counted.writes / count,),
+                   "objects that are others in the end, for each", (fewest,)),
         ]  # fmt: skip
 
     # --- failover -----------------------------------------------------------------------------------------------------
@@ -223,7 +245,7 @@ class Rows:
         name = f"leader killed → a change made then is in the groups (Lease of {seconds} s)"
         return [
             Figure("operator.failover", name, "s", tuple(took), "the Lease's duration", (float(seconds),)),
-            Figure("operator.standby.resident", "operator that stands by, resident", "MB", (standing,)),
+            self._of_memory("operator.standby.resident", "operator that stands by, resident", standing),
         ]
 
     async def _kill(self, leader: Process, step: int) -> float:
@@ -235,7 +257,13 @@ class Rows:
             return lags.heard(number) - began
 
 
+def _of_cpu(key: str, name: str, taken: Mapping[str, float]) -> Figure:
+    floor = "hearing pods, policies and namespaces, undecoded"
+    return Figure(key, name, "% of a core", (taken["operator"],), floor, (taken["bare"],))
+
+
 def _lag_figures(found: tuple[float, ...], through: tuple[float, ...]) -> Iterator[Figure]:
-    floor = "a policy created → heard, through the API server alone"
-    yield Figure("operator.relabel.lag", "  patch answered → its last chunk heard", "ms", found, floor, through)
-    yield Figure("operator.relabel.lag.p99", "  the same, 99th percentile", "ms", (percentile(found, 99),))
+    floor, name = "a policy created → heard, through the API server alone", "  patch answered → its last chunk heard"
+    yield Figure("operator.relabel.lag", name, "ms", found, floor, through)
+    worst = (percentile(found, 99),)
+    yield Figure("operator.relabel.lag.p99", "  the same, 99th percentile", "ms", worst, floor, (max(through),))

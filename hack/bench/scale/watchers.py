@@ -118,7 +118,15 @@ def _of_server(key: str, name: str, taken: Taken, live: float, without: tuple[Ta
 def _of_events(key: str, heard: dict[str, Any]) -> list[Figure]:
     return [
         Figure(f"{key}.events", "  events heard", "events", (heard["events"],), "due", (heard["due"],)),
-        Figure(f"{key}.missed", "  not heard once by each that they concern", "events", (heard["missed"],), exact=True),
+        Figure(
+            f"{key}.missed",
+            "  not heard once by each that they concern",
+            "events",
+            (heard["missed"],),
+            "none",
+            (0,),
+            exact=True,
+        ),
         Figure(f"{key}.watches", "  watches", "watches", (heard["watches"],), exact=True),
     ]
 
