@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_network
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manx_core.ipam.blocks import Pool, Taken, address, block_name, choose_block, cidr_of, holds, network, size
@@ -58,6 +58,20 @@ def test_what_is_no_address_is_in_no_block(text: str) -> None:
 )
 def test_every_address_of_a_block_is_in_it_and_no_other(text: str, inside: bool) -> None:
     assert holds("10.0.0.64/26", text) is inside
+
+
+@settings(deadline=None)
+@given(
+    st.ip_addresses(v=4),
+    st.integers(20, 32),
+    st.one_of(st.ip_addresses(v=4).map(str), st.ip_addresses(v=6).map(str), st.integers(-70, 300).map(str), st.text()),
+)
+def test_a_block_holds_what_is_in_it_as_a_number(near: IPv4Address, length: int, text: str) -> None:
+    block = IPv4Network((int(near), length), strict=False)
+    shifted = str(block.network_address).rpartition(".")[0] + "." + text
+    for written in (text, shifted, str(block.broadcast_address), "0" + str(block.network_address)):
+        found = address(written)
+        assert holds(str(block), written) is (found is not None and found in block)
 
 
 @pytest.mark.parametrize(

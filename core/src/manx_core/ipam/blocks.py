@@ -90,8 +90,29 @@ def version(cidr: str) -> int:
 
 def holds(cidr: str, text: str) -> bool:
     """Whether a block of this CIDR holds this address; False where either is malformed."""
+    narrow = _last_octets(cidr)
+    if narrow is not None:
+        start, ends = narrow
+        return text.startswith(start) and text[len(start) :] in ends
     block, found = network(cidr), address(text)
     return block is not None and found is not None and found in block
+
+
+@lru_cache(maxsize=4096)
+def _last_octets(cidr: str) -> tuple[str, frozenset[str]] | None:
+    """How the addresses' texts begin, and how they may end, where they differ in the last octet only: an IPv4 address
+    has one text, and reading it as a number takes ten times as long. None for any other CIDR."""
+    block = network(cidr)
+    if not isinstance(block, IPv4Network) or block.prefixlen < 24:
+        return None
+    start, _, last = str(block.network_address).rpartition(".")
+    return f"{start}.", _octets(int(last), block.num_addresses)
+
+
+@lru_cache(maxsize=512)
+def _octets(first: int, count: int) -> frozenset[str]:
+    """One value for all blocks that begin at the same place of a /24."""
+    return frozenset(map(str, range(first, first + count)))
 
 
 def size(cidr: str) -> int:
