@@ -14,7 +14,7 @@ from typing import Any
 
 from bench.scale import load
 from bench.scale.load import HERE, Obj
-from bench.scale.processes import Process, python, until
+from bench.scale.processes import Process, imported, python, until
 from bench.scale.world import World
 from cni_node import compiled
 from manx_kube.resources import PODS
@@ -57,7 +57,8 @@ class MeasuredNode:
         return process
 
     def speaker(self) -> Process:
-        """The agent's sibling, as the DaemonSet starts it: it becomes ExaBGP, whose child the relay is."""
+        """The agent's sibling, as the DaemonSet starts it: it becomes ExaBGP, the relay in it."""
+        imported("manx_agent.bgp.reactor")  # compiled now, where it was not
         env = {"NODE_NAME": HERE, "MANX_BGP_DIR": str(self.place / "bgp")}
         process = Process(python("-m", "manx_agent.bgp.speaker"), env, self._world.directory / "speaker.log")
         self._world.stack.callback(lambda: process.end(kill=True))

@@ -18,7 +18,6 @@ from bench.scale import changes, load
 from bench.scale.listener import Listener
 from bench.scale.load import Size
 from bench.scale.players import Players
-from bench.scale.processes import Process, share
 from bench.scale.server import seen, swept
 from bench.scale.world import World, world
 
@@ -50,83 +49,72 @@ async def _collected(plan: Plan) -> AsyncGenerator[Figure]:
         await found.stack.enter_async_context(Players(found.client, real=lambda _: False))
         operator = found.operator()
         await found.written(operator)
-        async for figure in _rows(plan, found, operator):
+        async for figure in _rows(plan, found):
             found.say(f"{figure.name}: {statistics.median(figure.samples):.2f} {figure.unit}")
             yield figure
 
 
-async def _rows(plan: Plan, found: World, operator: Process) -> AsyncIterator[Figure]:
-    idle = await swept(found.client)
-    alone = await _busy(plan, found, {"operator": operator.pid})
-    yield Figure("watch.none.server.cpu", "API server, operator and players alone", "% of a core", (alone.server,))
+async def _rows(plan: Plan, found: World) -> AsyncIterator[Figure]:
+    alone, idle = await _busy(plan, found), await swept(found.client)
+    name = "API server, operator and players alone: processor time for each relabelling"
+    yield Figure("watch.none.server.cpu", name, "ms", (alone.server,))
+    yield Figure("watch.none.pace", "  it kept up with", "pods/s", (alone.pace,))
     yield Figure("watch.none.server.resident", "  resident", "MB", (alone.resident,))
-    yield Figure("watch.none.server.live", "  in use, before anything happens", "MB", (idle.live,))
+    yield Figure("watch.none.server.live", "  in use when nothing happens", "MB", (idle.live,))
     for what, counts in (("agents", plan.agents), ("everything", plan.everything)):
         for count in counts:
-            for figure in await _with(plan, found, operator, what, count, (alone, idle.live)):
+            for figure in await _with(plan, found, what, count, alone):
                 yield figure
 
 
 @dataclass(frozen=True)
 class Taken:
-    """Per cent of a core; MB."""
+    """`server`: its processor time (ms) for each relabelling, until all that it led to was over. `pace`: relabellings
+    in a second. `resident`: MB."""
 
     server: float
-    operator: float
-    listening: float
+    pace: float
     resident: float
 
 
-async def _busy(plan: Plan, found: World, processes: dict[str, int]) -> Taken:
-    """While pods are relabelled."""
+async def _busy(plan: Plan, found: World) -> Taken:
+    """While pods are relabelled, and until all has followed."""
     before, began = await seen(found.client), time.perf_counter()
-    work = changes.relabel(found.client, found.size, RELABELS, plan.relabel, seed=int(began))
-    taken = await share(processes, work)
-    after, took = (await seen(found.client)).since(before), time.perf_counter() - began
+    await changes.relabel(found.client, found.size, RELABELS, plan.relabel, seed=int(began))
+    took, count = time.perf_counter() - began, RELABELS * plan.relabel
     await found.quiet(_CALM)
-    return Taken(after.cpu / took * 100, taken["operator"], taken.get("listening", 0.0), after.resident)
+    after = (await seen(found.client)).since(before)
+    return Taken(after.cpu / count * 1000, count / took, after.resident)
 
 
-async def _with(
-    plan: Plan, found: World, operator: Process, what: str, count: int, without: tuple[Taken, float]
-) -> list[Figure]:
+async def _with(plan: Plan, found: World, what: str, count: int, alone: Taken) -> list[Figure]:
+    without = await swept(found.client)
     async with Listener(found, what, str(count)) as listening:
         await found.quiet(_CALM)
         idle = await swept(found.client)
-        taken = await _busy(plan, found, {"operator": operator.pid, "listening": listening.process.pid})
+        own = listening.process.usage().cpu
+        taken = await _busy(plan, found)
+        own = (listening.process.usage().cpu - own) / (RELABELS * plan.relabel) * 1000
         heard = listening.end()
     key = f"watch.{what}.{count}"
     name = f"{count} agents" if what == "agents" else f"{count} clients that watch everything"
     return [
-        *_of_server(key, name, taken, idle.live, without),
+        Figure(f"{key}.server.cpu", f"API server with {name}: processor time for each relabelling", "ms",
+               (taken.server,), "without", (alone.server,)),
+        Figure(f"{key}.pace", "  it kept up with", "pods/s", (taken.pace,), "without", (alone.pace,)),
+        Figure(f"{key}.server.resident", "  resident", "MB", (taken.resident,), "without", (alone.resident,)),
+        Figure(f"{key}.server.live", "  in use when nothing happens", "MB", (idle.live,), "without", (without.live,)),
+        Figure(f"{key}.cpu", "  they themselves, in one process, for each relabelling", "ms", (own,)),
         *_of_events(key, heard),
         *(_of_agents(key, heard) if what == "agents" else _of_everything(key, heard)),
-    ]
-
-
-def _of_server(key: str, name: str, taken: Taken, live: float, without: tuple[Taken, float]) -> list[Figure]:
-    alone, idle = without
-    return [
-        Figure(f"{key}.server.cpu", f"API server with {name}", "% of a core", (taken.server,),
-               "without", (alone.server,)),
-        Figure(f"{key}.server.resident", "  resident", "MB", (taken.resident,), "without", (alone.resident,)),
-        Figure(f"{key}.server.live", "  in use, before anything happens", "MB", (live,), "without", (idle,)),
-        Figure(f"{key}.cpu", "  they themselves, in one process", "% of a core", (taken.listening,)),
     ]  # fmt: skip
 
 
 def _of_events(key: str, heard: dict[str, Any]) -> list[Figure]:
+    missed = "  not heard once by each that they concern"
     return [
         Figure(f"{key}.events", "  events heard", "events", (heard["events"],), "due", (heard["due"],)),
-        Figure(
-            f"{key}.missed",
-            "  not heard once by each that they concern",
-            "events",
-            (heard["missed"],),
-            "none",
-            (0,),
-            exact=True,
-        ),
+        Figure(f"{key}.missed", missed, "events", (heard["missed"],), "none", (0,), exact=True),
         Figure(f"{key}.watches", "  watches", "watches", (heard["watches"],), exact=True),
     ]
 
