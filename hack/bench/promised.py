@@ -128,7 +128,7 @@ def _watchers() -> Iterator[Promise]:
     yield Promise("watchers", "the API server with no listeners", alone, floorless="is a floor itself")
     for count in LISTENERS:
         for what in ("agents", "everything"):
-            of_server = ("server.cpu", "server.resident", "server.live", "events", "missed")
+            of_server = ("server.cpu", "server.resident", "server.live", "events", "missed", "behind")
             keys = tuple(f"watch.{what}.{count}.{one}" for one in of_server)
             yield Promise("watchers", "agents on one API server, beside watching everything", keys)
         lags = (f"watch.agents.{count}.lag", f"watch.agents.{count}.lag.p99")

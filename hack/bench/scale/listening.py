@@ -56,6 +56,7 @@ _TYPES: dict[Resource, type[Any]] = {
 _HOUR = 3600
 _LABELLED = (POLICY_CLASSES, POLICY_PROGRAMS, ADDRESS_GROUPS, IPAM_BLOCKS)
 _AT_ONCE = 8
+_PATIENCE = 20
 
 
 class Agents:
@@ -126,6 +127,10 @@ class Agents:
         everywhere = len(self._names) if EVERYWHERE in labels else 0
         return everywhere + sum(self._labels[label] for label in labels)
 
+    def heard(self) -> int:
+        """Events."""
+        return self._delivered.total()
+
     def found(self) -> dict[str, Any]:
         """`lags`: percentiles, from the lowest to the highest, in ms."""
         lags = sorted(lag * 1000 for lag in self._lags) or [0.0]
@@ -170,6 +175,10 @@ class Bare:
                 self._octets += len(piece)
                 self._events[number] += piece.count(b"\n")
 
+    def heard(self) -> int:
+        """Events."""
+        return self._events.total()
+
     def found(self) -> dict[str, Any]:
         """What the client heard that heard most is due to each."""
         ended, heard = sum(task.done() for task in self._tasks), self._events.total()
@@ -196,7 +205,17 @@ async def main(kubeconfig: str, what: str, which: str) -> None:
         await found.start()
         print(LISTENING, flush=True)
         await ended.wait()
+        await _caught_up(found)
         print(json.dumps(found.found()), flush=True)
+
+
+async def _caught_up(listeners: Agents | Bare) -> None:
+    """Until nothing more comes: what is late is not lost. Not for ever."""
+    for _ in range(_PATIENCE):
+        before = listeners.heard()
+        await asyncio.sleep(1)
+        if listeners.heard() == before:
+            return
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from manx_kube.client import KubeClient
 
 GROUP = b'group="manx.dev"'
 _REQUEST = re.compile(rb"^apiserver_request_total\{(.*?)\} (\S+)$", re.MULTILINE)
+_BEHIND = re.compile(rb"^apiserver_terminated_watchers_total\{.*?\} (\S+)$", re.MULTILINE)
 _LABEL = re.compile(rb'(\w+)="(.*?)"')
 _WRITING = {b"POST", b"PUT", b"PATCH", b"APPLY", b"DELETE"}
 _SWEEPS = 3
@@ -24,18 +25,19 @@ Kind = tuple[str, str]
 
 @dataclass(frozen=True)
 class Seen:
-    """Since the server began, or between two looks. `cpu`: seconds. `resident`, `live`: MB, at the later look; `live`:
-    of the heap and the stacks."""
+    """Since the server began, or between two looks. `cpu`: seconds. `behind`: watches that it ended because they were
+    too slow. `resident`, `live`: MB, at the later look; `live`: of the heap and the stacks."""
 
     taken: Counter[Kind]
     refused: Counter[Kind]
     cpu: float
+    behind: int
     resident: float
     live: float
 
     def since(self, before: Seen) -> Seen:
         taken, refused, cpu = self.taken - before.taken, self.refused - before.refused, self.cpu - before.cpu
-        return Seen(taken, refused, cpu, self.resident, self.live)
+        return Seen(taken, refused, cpu, self.behind - before.behind, self.resident, self.live)
 
     @property
     def writes(self) -> int:
@@ -59,8 +61,9 @@ async def seen(client: KubeClient) -> Seen:
             counts = taken if labels[b"code"].startswith(b"2") else refused
             counts[labels[b"resource"].decode(), labels[b"subresource"].decode()] += int(float(value))
     live = _value(text, b"go_memstats_heap_alloc_bytes") + _value(text, b"go_memstats_stack_inuse_bytes")
-    return Seen(taken, refused, _value(text, b"process_cpu_seconds_total"),
-                _value(text, b"process_resident_memory_bytes") / 1e6, live / 1e6)  # fmt: skip
+    behind = sum(float(value) for value in _BEHIND.findall(text))
+    resident = _value(text, b"process_resident_memory_bytes")
+    return Seen(taken, refused, _value(text, b"process_cpu_seconds_total"), int(behind), resident / 1e6, live / 1e6)
 
 
 async def swept(client: KubeClient) -> Seen:

@@ -70,11 +70,12 @@ async def _rows(plan: Plan, found: World) -> AsyncIterator[Figure]:
 @dataclass(frozen=True)
 class Taken:
     """`server`: its processor time (ms) for each relabelling, until all that it led to was over. `pace`: relabellings
-    in a second. `resident`: MB."""
+    in a second. `resident`: MB. `behind`: watches that it ended because they were too slow."""
 
     server: float
     pace: float
     resident: float
+    behind: int
 
 
 async def _busy(plan: Plan, found: World) -> Taken:
@@ -84,7 +85,7 @@ async def _busy(plan: Plan, found: World) -> Taken:
     took, count = time.perf_counter() - began, RELABELS * plan.relabel
     await found.quiet(_CALM)
     after = (await seen(found.client)).since(before)
-    return Taken(after.cpu / count * 1000, count / took, after.resident)
+    return Taken(after.cpu / count * 1000, count / took, after.resident, after.behind)
 
 
 async def _with(plan: Plan, found: World, what: str, count: int, alone: Taken) -> list[Figure]:
@@ -105,6 +106,7 @@ async def _with(plan: Plan, found: World, what: str, count: int, alone: Taken) -
         Figure(f"{key}.server.resident", "  resident", "MB", (taken.resident,), "without", (alone.resident,)),
         Figure(f"{key}.server.live", "  in use when nothing happens", "MB", (idle.live,), "without", (without.live,)),
         Figure(f"{key}.cpu", "  they themselves, in one process, for each relabelling", "ms", (own,)),
+        Figure(f"{key}.behind", "  watches that it ended for their slowness", "watches", (taken.behind,), "none", (0,)),
         *_of_events(key, heard),
         *(_of_agents(key, heard) if what == "agents" else _of_everything(key, heard)),
     ]  # fmt: skip
