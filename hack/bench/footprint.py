@@ -21,7 +21,6 @@ from lab.run import LabError
 
 TICKS = os.sysconf("SC_CLK_TCK")
 ROLES = {
-    "manx_agent.bgp.relay": "relay",
     "manx_agent.bgp.server": "ExaBGP",
     "manx_operator": "operator",
     "manx_agent": "agent",

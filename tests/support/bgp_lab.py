@@ -22,6 +22,7 @@ from pathlib import Path
 
 import msgspec
 
+from altered_speaker import FAIL
 from bgp_agent import Line
 from manx_agent.model import BgpOutcome, BgpView
 from manx_core.api.v1alpha1 import BgpPeer, BgpSettings, MeshNodeSpec
@@ -33,6 +34,7 @@ PATIENCE = 40.0
 """Seconds until a test gives up waiting; far more than anything needs."""
 
 _AGENT = str(Path(__file__).with_name("bgp_agent.py"))
+_ALTERED = str(Path(__file__).with_name("altered_speaker.py"))
 
 
 def eventually(condition: Callable[[], bool], what: str, patience: float = PATIENCE) -> float:
@@ -80,6 +82,8 @@ class Node:
             self.view = replace(self.view, address6=self.address6, announced=frozenset({self.block, self.block6}))
         self.outcome = BgpOutcome()
         self.drift: list[str] = []
+        self.alteration = ""
+        """Of the speaker, as `altered_speaker` knows it; none: the product's."""
         self._agent: subprocess.Popen[bytes] | None = None
         self._speaker: subprocess.Popen[bytes] | None = None
         self._applied: queue.Queue[BgpOutcome] = queue.Queue()
@@ -90,7 +94,8 @@ class Node:
 
     def start_speaker(self) -> None:
         environment = {**os.environ, "MANX_BGP_DIR": str(self.directory)}
-        argv = self.namespace.argv(sys.executable, "-m", "manx_agent.bgp.speaker")
+        program = (_ALTERED, self.alteration) if self.alteration else ("-m", "manx_agent.bgp.speaker")
+        argv = self.namespace.argv(sys.executable, *program)
         with (self.directory / "speaker.log").open("ab") as log:
             self._speaker = subprocess.Popen(argv, env=environment, stdin=subprocess.DEVNULL, stderr=log)
 
@@ -104,14 +109,30 @@ class Node:
         assert self._speaker is not None
         return self._speaker.poll() is None
 
-    @property
-    def relay_pid(self) -> int | None:
+    def fail_relay(self) -> None:
+        """The relay ends in the middle of what it does; a process of its own by SIGKILL."""
+        pids = self.relay_pids()
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        if not pids and self.alteration == "frail":
+            (self.directory / FAIL).touch()
+
+    def await_another_relay(self, pids: list[int]) -> None:
+        """`pids`: what `relay_pids` gave before the former one failed."""
+        if self.alteration == "frail":
+            eventually(lambda: not (self.directory / FAIL).exists(), "the relay has failed")
+        else:
+            eventually(lambda: self.relay_pids() not in ([], pids), "another relay")
+
+    def relay_pids(self) -> list[int]:
+        """One, where it is a process of its own."""
         children = Path(f"/proc/{self.speaker_pid}/task/{self.speaker_pid}/children")
+        found = []
         with contextlib.suppress(OSError):
             for pid in children.read_text().split():
                 if b"manx_agent.bgp.relay" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                    return int(pid)
-        return None
+                    found.append(int(pid))
+        return found
 
     def kill_speaker(self, number: int = signal.SIGKILL) -> None:
         assert self._speaker is not None
@@ -260,10 +281,13 @@ def expected_routes(mesh: Mesh, node: Node) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def mesh_of(count: int, directory: Path, settings: BgpSettings, dual: bool = False) -> Iterator[Mesh]:
-    """A started mesh; `dual`: with IPv6 beside IPv4."""
+def mesh_of(
+    count: int, directory: Path, settings: BgpSettings, dual: bool = False, first_altered: str = ""
+) -> Iterator[Mesh]:
+    """A started mesh; `dual`: with IPv6 beside IPv4; `first_altered`: how the first node's speaker is."""
     fabric = Fabric()
     nodes = [Node(fabric, number, directory / f"n{number}", dual) for number in range(1, count + 1)]
+    nodes[0].alteration = first_altered
     mesh = Mesh(fabric, nodes, settings)
     try:
         mesh.start()

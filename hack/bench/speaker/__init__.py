@@ -56,11 +56,10 @@ def _announced(setting: Setting, rounds: int, key: str, about: str) -> Iterator[
 
 def _costs(before: Usages, after: Usages, seconds: float, key: str, about: str) -> Iterator[Figure]:
     share = {name: (after[name].cpu - before[name].cpu) / seconds * 100 for name in after}
-    ours = [name for name in after if name != "neighbors"]
     floor = after["neighbors"]
-    idle = (sum(share[name] for name in ours),)
-    yield Figure(f"{key}.idle", f"{about}: speaker and relay, idle", "% of a core", idle, FLOOR, (share["neighbors"],))
+    idle = (share["speaker"],)
+    yield Figure(f"{key}.idle", f"{about}: speaker, idle", "% of a core", idle, FLOOR, (share["neighbors"],))
     for kind in ("resident", "proportional"):
-        memory = (sum(getattr(after[name], kind) for name in ours),)
-        name = f"{about}: speaker and relay, {kind}"
+        memory = (getattr(after["speaker"], kind),)
+        name = f"{about}: speaker, {kind}"
         yield Figure(f"{key}.{kind}", name, "MB", memory, FLOOR, (getattr(floor, kind),))

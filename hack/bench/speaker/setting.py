@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 
 import msgspec
 
-from bench.scale.processes import Usage, below, usage
+from bench.scale.processes import COMPILED, Usage, imported, usage
 from bench.speaker import neighbors
 from bench.speaker.neighbors import Heard
 from manx_agent.bgp.config import render
@@ -36,7 +36,7 @@ PATIENCE = 60.0
 RELAY = "manx_agent.bgp.relay"
 
 Usages = dict[str, Usage]
-"""By what the process is: "ExaBGP", "relay", "neighbors"."""
+"""By what the process is: "speaker", "neighbors"."""
 
 
 class Setting:
@@ -102,13 +102,8 @@ class Setting:
         return msgspec.json.decode(self._neighbors.stdout.readline(), type=Heard)
 
     def usages(self) -> Usages:
-        """Of the speaker's processes and of the neighbors' one."""
-        (relay,) = below(self._speaker.pid)
-        return {
-            "ExaBGP": usage(self._speaker.pid),
-            "relay": usage(relay),
-            "neighbors": usage(self._neighbors.pid),
-        }
+        """Of the speaker's process, the relay in it, and of the neighbors' one."""
+        return {"speaker": usage(self._speaker.pid), "neighbors": usage(self._neighbors.pid)}
 
     @property
     def pid(self) -> int:
@@ -142,7 +137,8 @@ class Setting:
 
     def _speak(self) -> subprocess.Popen[bytes]:
         argv = self._namespace.argv(sys.executable, "-m", "manx_agent.bgp.speaker")
-        environment = {**os.environ, "MANX_BGP_DIR": str(self._paths.directory)}
+        imported("manx_agent.bgp.reactor")  # compiled now, where it was not
+        environment = {**os.environ, **COMPILED, "MANX_BGP_DIR": str(self._paths.directory)}
         process = self._stack.enter_context(subprocess.Popen(argv, env=environment, stdin=subprocess.DEVNULL))
         self._stack.callback(process.kill)
         return process

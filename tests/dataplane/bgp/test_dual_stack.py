@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
@@ -21,9 +20,13 @@ PREFIX = "2001:db8:203::/48"
 
 
 @pytest.fixture
-def mesh(tmp_path: Path) -> Iterator[Mesh]:
-    with mesh_of(2, tmp_path, SETTINGS, dual=True) as started:
+def mesh(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Mesh]:
+    with mesh_of(2, tmp_path, SETTINGS, dual=True, first_altered=getattr(request, "param", "")) as started:
         yield started
+
+
+WHERE_RELAYS_ARE = pytest.mark.parametrize("mesh", ["frail", "foreign"], indirect=True)
+"""Inside ExaBGP, and a process of its own."""
 
 
 def test_every_node_learns_the_blocks_of_both_families_and_answers_for_its_own(mesh: Mesh) -> None:
@@ -65,13 +68,13 @@ def test_killed_speaker_loses_no_route_of_either_family(mesh: Mesh, how: signal.
     mesh.await_sessions_without_gap()
 
 
+@WHERE_RELAYS_ARE
 def test_killed_agent_and_relay_are_replaced_and_know_both_families(mesh: Mesh) -> None:
     victim, other = mesh.nodes
     victim.kill_agent()
-    relay = victim.relay_pid
-    assert relay is not None
-    os.kill(relay, signal.SIGKILL)
-    eventually(lambda: victim.relay_pid not in (relay, None), "another relay")
+    former = victim.relay_pids()
+    victim.fail_relay()
+    victim.await_another_relay(former)
     victim.start_agent()
     victim.view = replace(victim.view, announced=frozenset({victim.block, "fd00:10:244:99::40/122"}))
     mesh.apply()
@@ -166,6 +169,7 @@ def test_a_bird_peers_over_ipv6(mesh: Mesh, bird: Bird, bird_as: int) -> None:
     assert node.address6 in bird.ask("show", "route", "for", node.block6.replace("/122", "5"))
 
 
+@WHERE_RELAYS_ARE
 def test_a_killed_speaker_or_relay_loses_nothing_between_us_and_a_bird(mesh: Mesh, bird: Bird) -> None:
     """BIRD sends two next hops, of which ExaBGP remembers the link-local one: that must not be what remains."""
     node = mesh.nodes[0]
@@ -173,9 +177,7 @@ def test_a_killed_speaker_or_relay_loses_nothing_between_us_and_a_bird(mesh: Mes
     node.apply(mesh.view(node, (BgpPeer(name="tor6", address=bird.address6, as_number=65009),)))
     eventually(lambda: node.block6 in bird.ask("show", "route") and PREFIX in node.routes(), "both ways")
     eventually(lambda: age(node.since(bird.address6)) > SETTLED_SECONDS + 1, "old enough to have sent everything")
-    relay = node.relay_pid
-    assert relay is not None
-    os.kill(relay, signal.SIGKILL)
+    node.fail_relay()
     eventually(lambda: node.states()[bird.address6] != "Established", "nobody tells of the session")
     eventually(lambda: node.states()[bird.address6] == "Established", "another relay's snapshot")
     assert node.outcome.routes[PREFIX] == bird.address6

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,9 +18,13 @@ SETTINGS = BgpSettings(as_number=64512, hold_time=9, restart_time=20)
 
 
 @pytest.fixture
-def mesh(tmp_path: Path) -> Iterator[Mesh]:
-    with mesh_of(3, tmp_path, SETTINGS) as started:
+def mesh(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Mesh]:
+    with mesh_of(3, tmp_path, SETTINGS, first_altered=getattr(request, "param", "")) as started:
         yield started
+
+
+WHERE_RELAYS_ARE = pytest.mark.parametrize("mesh", ["frail", "foreign"], indirect=True)
+"""Inside ExaBGP, and a process of its own."""
 
 
 def reports(node: Node, learned: dict[str, str]) -> bool:
@@ -126,13 +129,25 @@ def test_speaker_that_stays_away_loses_its_routes_after_the_restart_time(mesh: M
     eventually(lambda: other.block not in victim.routes(), "and the victim's own learned routes")
 
 
+@pytest.mark.parametrize("mesh", ["foreign"], indirect=True)
+def test_an_exabgp_of_another_version_has_its_relay_as_a_process_and_loses_no_route_when_killed(mesh: Mesh) -> None:
+    victim = mesh.nodes[0]
+    assert len(victim.relay_pids()) == 1
+    assert mesh.nodes[1].relay_pids() == []
+    victim.kill_speaker()
+    eventually(lambda: mesh.nodes[1].states()[victim.name] != "Established", "a peer sees it")
+    assert mesh.complete()
+    victim.start_speaker()
+    mesh.await_sessions_without_gap()
+
+
+@WHERE_RELAYS_ARE
 def test_killed_relay_is_replaced_and_knows_everything(mesh: Mesh) -> None:
     victim = mesh.nodes[0]
     capture = OpenCapture(mesh.fabric, "port1")
-    relay = victim.relay_pid
-    assert relay is not None
-    os.kill(relay, signal.SIGKILL)
-    eventually(lambda: victim.relay_pid not in (relay, None), "another relay")
+    former = victim.relay_pids()
+    victim.fail_relay()
+    victim.await_another_relay(former)
     victim.view = replace(victim.view, announced=frozenset({"10.244.9.0/26"}))
     mesh.apply()
     eventually(lambda: all(node.routes() == expected_routes(mesh, node) for node in mesh.nodes), "changed blocks")
@@ -140,14 +155,13 @@ def test_killed_relay_is_replaced_and_knows_everything(mesh: Mesh) -> None:
     assert capture.opens() == []
 
 
+@WHERE_RELAYS_ARE
 def test_relays_killed_until_exabgp_gives_up(mesh: Mesh) -> None:
     """ExaBGP starts a helper five times in about a minute, then ends, and its container starts it anew."""
     victim = mesh.nodes[0]
 
     def given_up() -> bool:
-        relay = victim.relay_pid
-        if relay is not None:
-            os.kill(relay, signal.SIGKILL)
+        victim.fail_relay()
         return not victim.speaker_alive
 
     eventually(given_up, "ExaBGP has ended")

@@ -93,8 +93,8 @@ def reactor(**peers: RestingPeer) -> RestingReactor:
         _busy=False,
         signal=SimpleNamespace(received=0),
         listener=None,
-        _others=set(),
         _signals=SimpleNamespace(fileno=lambda: 3),
+        processes=SimpleNamespace(_process={}),
         asynchronous=SimpleNamespace(ready=lambda: True),
         _poller=SimpleNamespace(register=lambda fd: None),
     )

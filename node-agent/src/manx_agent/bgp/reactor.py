@@ -4,10 +4,10 @@ ExaBGP 5.0 wakes every `reactor.speed`/100 seconds and gives every peer a turn e
 looks at both timers, looks for routes to send. With 200 idle sessions that is all it ever does: 20 % of a core at its
 own speed, 5 % at a fifth of that. Here a peer gets a turn when its socket has something, when one of its timers is
 due, or when it has something to send; and a session that is not up, as often as before. Nor are the neighbors that a
-command names looked for by regular expressions, each by each.
+command names looked for by regular expressions, each by each. And the relay is no process of its own (`inside`).
 
-Owns: which peers get a turn, and how long to wait. Must not: change what a turn does, or hold a line of ExaBGP's own
-code. `server` runs this; with an ExaBGP of a version that it was not made for, ExaBGP's own.
+Owns: which peers get a turn, when the relay does, and how long to wait. Must not: change what a turn does, or hold a
+line of ExaBGP's own code. `server` runs this; with an ExaBGP of a version that it was not made for, ExaBGP's own.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ from typing import Any
 from exabgp.application import server
 from exabgp.bgp.fsm import FSM
 from exabgp.reactor import listener, loop, peer
+from exabgp.reactor.api import processes
 from exabgp.reactor.api.command import announce, rib
 
+from manx_agent.bgp import inside
 from manx_agent.bgp.matching import match_neighbors
 
 SOON = 0.001
@@ -155,10 +157,6 @@ class RestingReactor(_Reactor):  # type: ignore[misc,valid-type]
         self._busy = False
         """Whether commands were at work in the last turn: what they leave to be sent is seen after it."""
         self._signals = _signal_socket()
-        self._others: set[int] = {self._signals.fileno()}
-        """What else is waited for: signals, and those who connect."""
-        for fd in self._others:
-            self._poller.register(fd)
 
     def look_again(self) -> None:
         """A peer's state has changed, or may have."""
@@ -192,6 +190,8 @@ class RestingReactor(_Reactor):  # type: ignore[misc,valid-type]
 
     def _wait_for_io(self, milliseconds: int) -> Iterator[int]:
         """Waits; what woke it is for `active_peers`, ExaBGP's loop does nothing with it."""
+        for helper in self._helpers():
+            helper.attend()
         self._ready = self._poller.poll(self._patience(milliseconds))
         if self._signals.fileno() in self._ready:
             _drain(self._signals)
@@ -199,7 +199,7 @@ class RestingReactor(_Reactor):  # type: ignore[misc,valid-type]
 
     def _patience(self, milliseconds: int) -> float:
         """Seconds. ExaBGP's loop asks for none where there is something left to do."""
-        self._listen_to_newcomers()
+        self._listen_to_others()
         busy = bool(not milliseconds or self.signal.received or not self.asynchronous.ready())
         self._stale |= busy or self._busy
         self._busy = busy
@@ -208,14 +208,19 @@ class RestingReactor(_Reactor):  # type: ignore[misc,valid-type]
         now = time.time()
         if self._stale or self._awake or now >= self._next:
             self._survey()
-        return max(SOON if self._awake else 0.0, min(self._next - now, LONGEST))
+        relayed = min((helper.relay.patience() for helper in self._helpers()), default=LONGEST)
+        return max(SOON if self._awake else 0.0, min(self._next - now, relayed, LONGEST))
 
-    def _listen_to_newcomers(self) -> None:
-        sockets = self.listener._sockets if self.listener is not None else ()
-        wanted = {self._signals.fileno(), *(one.fileno() for one in sockets)}
-        for fd in wanted - self._others:
+    def _helpers(self) -> list[inside.Popen]:
+        """The relay: while it is being replaced, none."""
+        return list(self.processes._process.values())
+
+    def _listen_to_others(self) -> None:
+        """To signals, those who connect, and the agent. In each turn: a new socket may have a closed one's number."""
+        newcomers = list(self.listener._sockets) if self.listener is not None else []
+        agents = [fd for helper in self._helpers() for fd in helper.relay.filenos]
+        for fd in (*(one.fileno() for one in (self._signals, *newcomers)), *agents):
             self._poller.register(fd)
-        self._others = wanted
 
 
 def _signal_socket() -> socket.socket:
@@ -241,6 +246,7 @@ def install() -> None:
     loop.Peer = listener.Peer = RestingPeer
     loop.ASYNC = Commands
     server.Reactor = RestingReactor
+    processes.subprocess = inside
     announce.match_neighbors = rib.match_neighbors = match_neighbors
 
 

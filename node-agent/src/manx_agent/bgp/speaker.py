@@ -33,8 +33,9 @@ adj-rib in` one piece for each thousand routes. Ten seconds for an OPEN, instead
 connections without ever answering would else hold the session's only slot."""
 
 
-def main() -> None:
-    """Waits for the configuration, then executes ExaBGP in place of this process."""
+def main(program: tuple[str, ...] = ("-m", "manx_agent.bgp.server")) -> None:
+    """Waits for the configuration, then executes ExaBGP, Python's arguments for which are `program`, in place of this
+    process."""
     paths = SharedPaths.from_environment()
     if not paths.config.exists():
         print(f"waiting for the agent to write {paths.config}", file=sys.stderr, flush=True)
@@ -42,7 +43,7 @@ def main() -> None:
         time.sleep(POLL_SECONDS)
     paths.environment.touch(mode=0o600)
     environment = {**ENVIRONMENT, "EXABGP_ENVFILE": str(paths.environment), **os.environ}
-    os.execve(sys.executable, [sys.executable, "-m", "manx_agent.bgp.server", str(paths.config)], environment)
+    os.execve(sys.executable, [sys.executable, *program, str(paths.config)], environment)
 
 
 if __name__ == "__main__":
