@@ -207,13 +207,17 @@ class KubeClient:
         path = resource.path(self._namespace(resource, obj, namespace))
         return await self._send("POST", path, obj, codec.encode_object(resource, obj), {}, JSON)
 
-    async def replace(self, resource: Resource, obj: T, *, subresource: str | None = None) -> T:
+    async def replace(self, resource: Resource, obj: T, *, subresource: str | None = None, tracked: bool = True) -> T:
         """PUT; `obj`'s resourceVersion is the precondition. Raises Conflict if it is no longer that, NotFound, Invalid.
 
-        Not for structs that hold only part of a kind: unnamed fields would be dropped.
+        Not for structs that hold only part of a kind: unnamed fields would be dropped. `tracked`: whether the server
+        goes on noting who wrote which field (metadata.managedFields). Without, which is for kinds that nobody applies
+        and has no effect on a subresource, a write costs it a third less, and the object is as much smaller for
+        everybody who watches it.
         """
         path = resource.path(self._namespace(resource, obj, None), codec.metadata_of(obj, "name"), subresource)
-        return await self._send("PUT", path, obj, codec.encode_object(resource, obj), {}, JSON)
+        body = codec.encode_object(resource, obj, tracked=tracked)
+        return await self._send("PUT", path, obj, body, {}, JSON)
 
     async def patch(
         self,

@@ -21,6 +21,9 @@ T = TypeVar("T")
 
 _encoder = msgspec.json.Encoder()
 _shallow = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_UNTRACKED = {"managedFields": msgspec.Raw(b"[{}]")}
+"""What clears the record of who wrote which field (Kubernetes documentation, Server-Side Apply, "Clearing
+managedFields"): one empty entry; none at all would leave it as it is."""
 
 
 @lru_cache(maxsize=256)
@@ -58,9 +61,12 @@ def encode(obj: Any) -> bytes:
     return _encoder.encode(obj)
 
 
-def encode_object(resource: Resource, obj: Any) -> bytes:
-    """JSON of an object to send, with the resource's `apiVersion` and `kind` where the struct or dict has none."""
+def encode_object(resource: Resource, obj: Any, *, tracked: bool = True) -> bytes:
+    """JSON of an object to send, with the resource's `apiVersion` and `kind` where the struct or dict has none. `obj`
+    must have `metadata` unless it is `tracked` (`KubeClient.replace` says what that is)."""
     fields = _shallow.decode(_encoder.encode(obj))
+    if not tracked:
+        fields["metadata"] = msgspec.Raw(_encoder.encode(_shallow.decode(fields["metadata"]) | _UNTRACKED))
     head = {
         "apiVersion": msgspec.Raw(_encoder.encode(resource.api_version)),
         "kind": msgspec.Raw(_encoder.encode(resource.kind)),

@@ -257,8 +257,10 @@ class Writer:
             return
         self.sending[key] = action.obj
         try:
-            call = self._client.create if action.verb == "create" else self._client.replace
-            stored = await call(key.resource, action.obj)
+            if action.verb == "create":
+                stored = await self._client.create(key.resource, action.obj)
+            else:
+                stored = await self._client.replace(key.resource, action.obj, tracked=False)
         finally:
             del self.sending[key]
         self._observed.written(key, stored)

@@ -53,6 +53,20 @@ async def test_replace_holds_to_the_version() -> None:
             await client.replace(LEASES, first)
 
 
+async def test_a_replacement_that_is_not_tracked_clears_who_wrote_what_and_nothing_else() -> None:
+    async with connected() as (api, client):
+        lease = Lease(metadata=ObjectMeta(name="l", namespace="s"), spec=LeaseSpec(holder_identity="me"))
+        first = await client.create(LEASES, lease)
+        await client.replace(LEASES, first)
+        plain = api.requests[-1].body
+        first = await client.get(LEASES, Lease, "l", namespace="s")
+        await client.replace(LEASES, first, tracked=False)
+        body = api.requests[-1].body
+        assert body["metadata"].pop("managedFields") == [{}]
+        assert body["metadata"].pop("resourceVersion") != plain["metadata"].pop("resourceVersion")
+        assert body == plain
+
+
 async def test_status_is_a_subresource() -> None:
     async with connected() as (api, client):
         api.state.put(NODES, {"metadata": {"name": "n"}, "spec": {"unschedulable": True}})
