@@ -194,7 +194,7 @@ class Control:
             self._hear_ours(Key(resource, name), event)
         elif self._feed.hear(resource, event):
             if resource == r.PODS:
-                self._pod_changed(event.key)
+                self._pod_changed(event)
                 self.accounts.pod_heard(event)
             elif resource == r.SERVICE_ACCOUNTS:
                 self.accounts.account_heard(event.key)
@@ -206,9 +206,9 @@ class Control:
             self._everything_changed()
             self.users_changed()
 
-    def _pod_changed(self, key: tuple[str, str]) -> None:
-        self._addresses.pod_changed(key)
-        for node in self._pods.changed(key):
+    def _pod_changed(self, event: Event[Any]) -> None:
+        self._addresses.pod_changed(event.key)
+        for node in self._pods.changed(event.key, event.old):
             self.blocks.touch(node)
 
     def _await_account(self, key: tuple[str, str], awaited: bool) -> None:

@@ -24,9 +24,12 @@ class PodsByNode:
         for key in pods:
             self.changed(key)
 
-    def changed(self, key: PodKey) -> Iterable[str]:
-        """The pod came, went or is another; returns the nodes concerned."""
+    def changed(self, key: PodKey, before: Pod | None = None) -> Iterable[str]:
+        """The pod came, went or is another than `before` (None: not known); returns the nodes of which `pods` or
+        `waiting` may say something else now."""
         pod = self._pods.get(key)
+        if pod is not None and before is not None and _claim(pod) == _claim(before):
+            return ()
         old, new = self._node_of.get(key, ""), pod.spec.node_name if pod is not None else ""
         if old != new:
             self._move(key, old, new)
@@ -50,5 +53,14 @@ class PodsByNode:
         return sum(self._waits(key, self._pods[key]) for key in self._by_node.get(node, ()) if key in self._pods)
 
     def _waits(self, key: PodKey, pod: Pod) -> bool:
-        leaving = pod.metadata.deletion_timestamp is not None
-        return is_endpoint(pod) and not leaving and not self._allocated(key, pod.metadata.uid)
+        return _wants(pod) and not self._allocated(key, pod.metadata.uid)
+
+
+def _wants(pod: Pod) -> bool:
+    """Whether the pod has an address or will want one."""
+    return is_endpoint(pod) and pod.metadata.deletion_timestamp is None
+
+
+def _claim(pod: Pod) -> tuple[str, str, bool]:
+    """All of a pod that is read here."""
+    return pod.metadata.uid, pod.spec.node_name, _wants(pod)
