@@ -33,10 +33,11 @@ class Fate:
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / "die"
+        self._spelt = str(self._path)
 
     def at(self, step: str) -> None:
         assert step in STEPS
-        if self._path.exists() and self._path.read_text() == step:
+        if os.path.exists(self._spelt) and self._path.read_text() == step:
             self._path.unlink()
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -73,19 +74,22 @@ class PlayedPolicy:
     """EndpointAdmission by files."""
 
     def __init__(self, directory: Path, fate: Fate) -> None:
-        self._directory = directory
+        self._directory = str(directory)
         self._fate = fate
+        self._events = os.open(directory / "events", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC)
 
     def _note(self, text: str) -> None:
-        with (self._directory / "events").open("a") as events:
-            events.write(text + "\n")
+        os.write(self._events, f"{text}\n".encode())
+
+    def _is(self, steering: str) -> bool:
+        return os.path.exists(f"{self._directory}/{steering}")
 
     async def admit(self, endpoint: LocalEndpoint) -> None:
         self._fate.at("before admit")
         self._note(f"admitting {endpoint.name} {endpoint.interface}")
-        while (self._directory / "hold").exists():
+        while self._is("hold"):
             await asyncio.sleep(0.02)
-        if (self._directory / "refuse").exists():
+        if self._is("refuse"):
             raise AgentError("ipset restore failed")
         self._note(f"admitted {endpoint.name} {' '.join(endpoint.addresses)}")
         self._fate.at("after admit")
@@ -96,7 +100,7 @@ class PlayedPolicy:
         self._fate.at("after withdraw")
 
     def is_expected(self, namespace: str, name: str, uid: str) -> bool:
-        return not (self._directory / "unexpected").exists() and uid != "unknown"
+        return not self._is("unexpected") and uid != "unknown"
 
 
 def blocks_of(cidrs: str) -> dict[str, IPAMBlock]:

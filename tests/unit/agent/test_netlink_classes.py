@@ -7,15 +7,15 @@ import sys
 
 SCRIPT = """
 import sys
-from manx_agent.drivers.netlink_classes import decoded, encoded, rtmsg
+from manx_agent.drivers.netlink_classes import decoded, encoded, ifaddrmsg
 assert "pyroute2" not in sys.modules and "pyroute2.iproute" not in sys.modules, "all of pyroute2 was loaded"
-route = rtmsg()
-route["family"], route["dst_len"], route["attrs"] = 2, 32, [("RTA_DST", "192.0.2.1"), ("RTA_OIF", 7)]
-found = decoded(rtmsg, encoded(route))
-assert (found["dst_len"], found.get_attr("RTA_DST"), found.get_attr("RTA_OIF")) == (32, "192.0.2.1", 7)
+address = ifaddrmsg()
+address["family"], address["index"], address["attrs"] = 2, 7, [("IFA_LOCAL", "192.0.2.1")]
+found = decoded(ifaddrmsg, encoded(address))
+assert (found["index"], found.get_attr("IFA_LOCAL")) == (7, "192.0.2.1")
 from pyroute2 import IPRoute
-from pyroute2.netlink.rtnl.rtmsg import rtmsg as again
-assert IPRoute.__module__.startswith("pyroute2") and again is rtmsg
+from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg as again
+assert IPRoute.__module__.startswith("pyroute2") and again is ifaddrmsg
 """
 
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from manx_agent.cni.exclusion import together, uninterrupted
+from manx_agent.cni.exclusion import every, interruptible, together, uninterrupted
 from manx_agent.cni.protocol import (
     CHECK_FAILED,
     INVALID_CONFIG,
@@ -142,9 +142,7 @@ class Attachments:
             raise
 
     def _refuse_contradictions(self, request: Request, pod: Pod) -> None:
-        for (container, interface), found in self._ipam.allocations().items():
-            if container != request.container_id:
-                continue
+        for (container, interface), found in self._ipam.of_container(request.container_id).items():
             if interface != request.if_name:
                 text = f"container {container} already has {interface}; Manx gives a pod one interface"
                 raise CniError(INVALID_CONFIG, text)
@@ -159,7 +157,7 @@ class Attachments:
 
     async def _wire(self, request: Request, pod: Pod, namespace: int, progress: Progress) -> dict[str, Any]:
         progress.waiting_for = self._shortage
-        held, mtu = await together(self._addresses(_allocation(request, pod)), self._mtu())
+        held, mtu = await self._addresses(_allocation(request, pod)), await self._mtu()
         endpoint = endpoint_of(held)
         link = _link(held, request, mtu)
         self.endpoints[endpoint.container_id] = endpoint
@@ -184,15 +182,12 @@ class Attachments:
     async def _while_expected(self, pod: Pod, work: Coroutine[Any, Any, T]) -> T:
         """The work's result. Raises AgentError as soon as the operator takes the pod back: it was deleted while it
         started, and its policy would be waited for in vain."""
-        task = asyncio.create_task(work)
-        try:
-            while not (await asyncio.wait({task}, timeout=POLL))[0]:
-                if not self._admission.is_expected(pod.namespace, pod.name, pod.uid):
-                    raise AgentError("the operator has taken it off this node again: it was deleted, or has ended")
-            return task.result()
-        finally:
-            task.cancel()
-            await uninterrupted(asyncio.gather(task, return_exceptions=True))
+        with interruptible() as interrupt, every(POLL, lambda: self._look_for(pod, interrupt)):
+            return await work
+
+    def _look_for(self, pod: Pod, interrupt: Callable[[BaseException], None]) -> None:
+        if not self._admission.is_expected(pod.namespace, pod.name, pod.uid):
+            interrupt(AgentError("the operator has taken it off this node again: it was deleted, or has ended"))
 
     async def _addresses(self, wanted: Allocation) -> Held:
         """Raises AgentError where there is none and the operator says that none will come by itself: the runtime tries

@@ -1,12 +1,14 @@
 """One operation at a time on one attachment, any number on different ones.
 
-Owns: that order, and that a DEL does not wait for the ADD that it makes pointless. Must not: know what operations do.
+Owns: that order, that a DEL does not wait for the ADD that it makes pointless, and how work is ended from outside. Must
+not: know what operations do.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from manx_agent.ipam.table import Key
@@ -81,10 +83,32 @@ async def together(*works: Coroutine[Any, Any, Any]) -> list[Any]:
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
         return [task.result() for task in tasks if task.done()]
-    finally:
+    except BaseException:
         for task in tasks:
             task.cancel()
         await uninterrupted(asyncio.gather(*tasks, return_exceptions=True))
+        raise
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[BaseException], None]]:
+    """Gives a function that ends what is done within it, by the exception that it is called with: the task is cancelled
+    there, as `asyncio.timeout` does it."""
+    task = asyncio.current_task()
+    assert task is not None
+    cancellations, reasons = task.cancelling(), list[BaseException]()
+
+    def interrupt(reason: BaseException) -> None:
+        if not reasons:
+            reasons.append(reason)
+            task.cancel()
+
+    try:
+        yield interrupt
+    except asyncio.CancelledError:
+        if reasons and task.uncancel() <= cancellations:
+            raise reasons[0] from None
+        raise
 
 
 async def uninterrupted(work: Awaitable[T]) -> T:
@@ -101,3 +125,21 @@ async def uninterrupted(work: Awaitable[T]) -> T:
     if cancelled:
         raise asyncio.CancelledError
     return task.result()
+
+
+@contextmanager
+def every(seconds: float, look: Callable[[], None]) -> Iterator[None]:
+    """Meanwhile `look` is called at this interval."""
+    loop = asyncio.get_running_loop()
+    timer: asyncio.TimerHandle
+
+    def again() -> None:
+        nonlocal timer
+        timer = loop.call_later(seconds, again)
+        look()
+
+    timer = loop.call_later(seconds, again)
+    try:
+        yield
+    finally:
+        timer.cancel()

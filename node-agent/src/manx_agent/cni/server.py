@@ -20,10 +20,11 @@ import logging
 import os
 import socket
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from manx_agent.cni.exclusion import interruptible
 from manx_agent.cni.protocol import (
     DECODING_FAILURE,
     INTERNAL,
@@ -134,22 +135,14 @@ class CniServer:
 
     async def _work(self, connection: socket.socket, request: Request, namespace: int) -> dict[str, Any]:
         """The handler's result, or _Gone as soon as the client is."""
-        work = asyncio.ensure_future(self._handler(request, namespace))
-        gone = asyncio.create_task(_until_gone(connection))
         try:
-            await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
-            if not work.done():
-                raise _Gone
-            return work.result()
+            with _while_there(connection):
+                return await self._handler(request, namespace)
         except (CniError, _Gone):
             raise
         except Exception as error:
             log.exception("CNI %s of %s failed", request.command, request.container_id)
             raise CniError(INTERNAL, f"the agent failed over this request: {error!r}") from error
-        finally:
-            work.cancel()
-            gone.cancel()
-            await asyncio.gather(work, gone, return_exceptions=True)
 
 
 def _listen(path: Path) -> socket.socket:
@@ -190,11 +183,12 @@ async def _receive(connection: socket.socket, descriptors: list[int]) -> bytes:
 async def _readable(connection: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     ready: asyncio.Future[None] = loop.create_future()
-    loop.add_reader(connection, _wake, ready)
+    descriptor = connection.fileno()  # asked for by the socket, the selector would spell it out
+    loop.add_reader(descriptor, _wake, ready)
     try:
         await ready
     finally:
-        loop.remove_reader(connection)
+        loop.remove_reader(descriptor)
 
 
 def _wake(ready: asyncio.Future[None]) -> None:
@@ -202,8 +196,35 @@ def _wake(ready: asyncio.Future[None]) -> None:
         ready.set_result(None)
 
 
+@contextlib.contextmanager
+def _while_there(connection: socket.socket) -> Iterator[None]:
+    """Raises _Gone as soon as the client has closed its end. What it sends after its request is thrown away."""
+    loop, descriptor = asyncio.get_running_loop(), connection.fileno()
+    with interruptible() as interrupt:
+
+        def look() -> None:
+            if _has_ended(connection):
+                loop.remove_reader(descriptor)
+                interrupt(_Gone())
+
+        loop.add_reader(descriptor, look)
+        try:
+            yield
+        finally:
+            loop.remove_reader(descriptor)
+
+
+def _has_ended(connection: socket.socket) -> bool:
+    try:
+        return not connection.recv(1 << 12)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
 async def _until_gone(connection: socket.socket) -> None:
-    """Returns once the client has closed its end. What it sends after its request is thrown away."""
+    """Returns once the client has closed its end."""
     loop = asyncio.get_running_loop()
     with contextlib.suppress(OSError):
         while await loop.sock_recv(connection, 1 << 12):

@@ -37,9 +37,8 @@ with _parts_alone():
     from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
     from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
     from pyroute2.netlink.rtnl.ndmsg import ndmsg
-    from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-__all__ = ["decoded", "encoded", "ifaddrmsg", "ifinfmsg", "ndmsg", "rtmsg"]
+__all__ = ["decoded", "encoded", "ifaddrmsg", "ifinfmsg", "ndmsg"]
 
 _HEADER = struct.Struct("=IHHII")
 """Of every message (RFC 3549, 2.3.2); the length is all that the classes look at."""

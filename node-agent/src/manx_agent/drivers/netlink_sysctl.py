@@ -26,7 +26,7 @@ FORWARDING6 = "ipv6/conf/all/forwarding"
 
 def has_ipv6(root: Path) -> bool:
     """Whether this kernel has IPv6 (not, where it was started with ipv6.disable=1)."""
-    return (root / "ipv6/conf").is_dir()
+    return os.path.isdir(f"{root}/ipv6/conf")
 
 
 def of_interface(interface: str, *, ipv6: bool) -> dict[str, str]:

@@ -144,6 +144,10 @@ class Ipam:
     def find(self, key: Key) -> Held:
         return self._table.find(key)
 
+    def of_container(self, container_id: str) -> dict[Key, Held]:
+        """What a sandbox has."""
+        return self._table.of_container(container_id)
+
     def allocations(self) -> dict[Key, Held]:
         """What sandboxes have."""
         return self._table.allocations()

@@ -14,11 +14,11 @@ without a container is reserved for a pod that has no sandbox so far; the pod's 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import ip_address, ip_network
 
 import msgspec
 
+from manx_agent.ipam.block import Block
 from manx_agent.ipam.records import Allocated, Freed, Header, Record, Sequence
 from manx_core.api.v1alpha1 import Allocation, FreedAddress, IPAMBlock, IPAMBlockStatus
 
@@ -45,30 +45,6 @@ def reservation_key(uid: str) -> Key:
 def version_of(address: str) -> int:
     """4 or 6, of an address that is one."""
     return 6 if ":" in address else 4
-
-
-@dataclass(slots=True)
-class Block:
-    """One block's addresses. `desired` is the API's object, None while the block is not this node's."""
-
-    allocations: dict[str, Allocation] = field(default_factory=dict)
-    freed: dict[str, int] = field(default_factory=dict)
-    sequence: int = 0
-    desired: IPAMBlock | None = None
-    network: IPv4Network | IPv6Network | None = None
-
-    @property
-    def is_blank(self) -> bool:
-        return self.desired is None and not self.allocations and not self.freed
-
-    @property
-    def active(self) -> bool:
-        return self.desired is not None and self.desired.spec.state == "Active" and self.network is not None
-
-    def forget(self) -> None:
-        """Drop from quarantine what the operator says is forgotten."""
-        forgotten = self.desired.spec.forgotten if self.desired else 0
-        self.freed = {address: number for address, number in self.freed.items() if number > forgotten}
 
 
 class Table:
@@ -135,6 +111,10 @@ class Table:
         taken = self._by_key.get(key, {})
         return tuple(self._blocks[taken[v][0]].allocations[taken[v][1]] for v in sorted(taken))
 
+    def of_container(self, container_id: str) -> dict[Key, Held]:
+        """What a sandbox has."""
+        return {key: self.find(key) for key in self._by_key if key[0] == container_id}
+
     def allocations(self) -> dict[Key, Held]:
         """What sandboxes have."""
         return {key: self.find(key) for key in self._by_key if key[0] != NO_SANDBOX}
@@ -174,9 +154,7 @@ class Table:
         network = block.network
         if network is None or len(block.allocations) + len(block.freed) >= network.num_addresses:
             return None
-        # Every address, network and broadcast included: pods' addresses are /32s and /128s, there is no subnet.
-        for number in range(network.num_addresses):
-            address = str(network[number])
+        for address in block.addresses():
             if address not in block.allocations and address not in block.freed and address not in self.held:
                 return address
         return None
@@ -231,11 +209,13 @@ class Table:
     def _desire(self, name: str, wanted: IPAMBlock, problems: list[str]) -> None:
         block = self._block(name)
         block.desired = wanted
+        before, block.network = block.network, None
         try:
             block.network = ip_network(wanted.spec.cidr)
         except ValueError as error:
-            block.network = None
             problems.append(f"IPAMBlock {name}: spec.cidr: {error}; nothing is allocated from it")
+        if block.network != before:
+            block.spelt.clear()
         block.forget()
 
     def _adopt(self, name: str) -> list[Record]:
