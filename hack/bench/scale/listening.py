@@ -181,11 +181,11 @@ class Bare:
 
     def found(self) -> dict[str, Any]:
         """What the client heard that heard most is due to each."""
-        ended, heard = sum(task.done() for task in self._tasks), self._events.total()
+        done, heard = [task for task in self._tasks if task.done()], self._events.total()
         due = max(self._events.values(), default=0) * self._clients
         return {
             "watches": len(self._tasks), "events": heard, "due": due, "missed": due - heard,
-            "octets": self._octets, "ended": ended,
+            "octets": self._octets, "ended": len(done), "why": Counter(str(task.exception()) for task in done),
         }  # fmt: skip
 
 

@@ -79,11 +79,6 @@ def app(number: int, size: Size) -> int:
     return number // size.namespaces % APPS
 
 
-def concerned(number: int, size: Size) -> bool:
-    """Whether policies select a pod's app, and the next one."""
-    return app(number, size) + 1 < size.policies // size.namespaces
-
-
 def policy(number: int, size: Size) -> Obj:
     kind = app(number, size)
     peer: Obj = {"podSelector": {"matchLabels": {"app": f"app-{(kind + 1) % APPS}"}}}

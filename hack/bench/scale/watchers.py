@@ -97,6 +97,7 @@ async def _with(plan: Plan, found: World, what: str, count: int, alone: Taken) -
         taken = await _busy(plan, found)
         own = (listening.process.usage().cpu - own) / (RELABELS * plan.relabel) * 1000
         heard = listening.end()
+        found.say(f"watches ended: {heard['why']}" if heard.get("why") else "no watch ended")
     key = f"watch.{what}.{count}"
     name = f"{count} agents" if what == "agents" else f"{count} clients that watch everything"
     return [
