@@ -5,7 +5,11 @@ more than its version before they are left out, nor anything that does.
 
 - asyncio: ExaBGP makes an event loop for each turn with a command, in which nothing ever waits (`reactor.Commands`).
 - pdb: for ExaBGP's authors.
+- logging.handlers, and what that takes: for a log in files or over the network.
 - The names of 5,000 TCP and UDP ports: for writing flow specifications (RFC 8955), which we have none of.
+
+Nor is the name server asked for this machine's domain: only for a capability that we do not use
+(draft-walton-bgp-hostname-capability), but before a session is begun, and it may be one that BGP leads to.
 """
 
 from __future__ import annotations
@@ -27,9 +31,12 @@ def is_known() -> bool:
 
 def leave_out() -> None:
     """Before the first import of the rest of ExaBGP."""
-    for name in ("asyncio", "pdb", PORTS):
+    for name in ("asyncio", "pdb", "logging.handlers", PORTS):
         sys.modules[name] = ModuleType(name, "Left out.")
     sys.modules[PORTS].__dict__["Port"] = type("Port", (int,), {})
+    from exabgp.util import dns
+
+    dns.domain = dns.host
 
 
 def main() -> None:
