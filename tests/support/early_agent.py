@@ -106,7 +106,9 @@ async def early_agent(
         def blocks() -> None:
             cni.set_blocks(dict(share.blocks))
 
-        watches = Watches(client, share, on_policy=cni.notify, on_bgp=lambda: None, on_blocks=blocks)
+        watches = Watches(
+            client, share, on_state=cni.notify, on_policy=lambda: None, on_bgp=lambda: None, on_blocks=blocks
+        )
         async with watches:
             await watches.wait_synced()
             writing = asyncio.create_task(statuses.run())

@@ -220,7 +220,7 @@ def changes(draw: st.DrawFn) -> Change:
         identity, wanted = draw(st.sampled_from(_identities)), draw(_class)
         return lambda view: replace(view, class_of=_with(view.class_of, identity, wanted))
     group, member = draw(st.sampled_from(GROUPS)), draw(st.sampled_from((*ADDRESSES, *ADDRESSES6)))
-    return lambda view: replace(view, groups={**view.groups, group: view.groups[group] ^ {member}})
+    return lambda view: replace(view, groups=_with(view.groups, group, view.groups.get(group, frozenset()) ^ {member}))
 
 
 _interfaces = {

@@ -59,6 +59,7 @@ class Agent:
         self._watches = Watches(
             client,
             share,
+            on_state=self._heard_state,
             on_policy=self._heard_policy,
             on_bgp=self._heard_bgp,
             on_blocks=self._heard_blocks,
@@ -137,9 +138,13 @@ class Agent:
 
     # --- what was heard --------------------------------------------------------------------------------------------
 
-    def _heard_policy(self) -> None:
+    def _heard_state(self) -> None:
         self._policy.wake()
         self._cni.notify()
+        self._bgp_loop.wake()
+
+    def _heard_policy(self) -> None:
+        self._policy.wake()
 
     def _heard_bgp(self) -> None:
         self._bgp_loop.wake()

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -26,7 +26,7 @@ from manx_core.api.v1alpha1 import Applied
 
 log = logging.getLogger(__name__)
 
-REST, LONGEST_REST = 0.005, 0.05
+REST, LONGEST_REST = 0.005, 0.1
 """Seconds after an apply until the next. Doubled each time as long as changes come in a stream."""
 STREAM = 0.2
 """Changes that are further apart, in seconds, are no stream."""
@@ -166,7 +166,7 @@ class PolicyLoop:
             return
         self._note(outcome, progress, time.monotonic() - started)
         if not outcome.errors:
-            self._release(outcome, frozenset(view.endpoints))
+            self._release(outcome, view.endpoints)
         self._changed()
 
     def _note_progress(self) -> None:
@@ -187,7 +187,7 @@ class PolicyLoop:
         self.note_drift(outcome.drift)
         self.done_once.set()
 
-    def _release(self, outcome: PolicyOutcome, present: frozenset[str]) -> None:
+    def _release(self, outcome: PolicyOutcome, present: Collection[str]) -> None:
         """Answers those whose endpoint this apply brought into the kernel, or took out."""
         for container_id, waiter in self._waiting.items():
             wanted = container_id in self._share.endpoints

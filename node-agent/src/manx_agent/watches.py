@@ -43,14 +43,15 @@ Put = Callable[[str, Any], None]
 
 
 class Watches:
-    """All of the agent's informers. `on_policy`, `on_bgp` and `on_blocks` are called, on the loop, after the share took
-    a batch that concerns them."""
+    """All of the agent's informers. `on_state` (the NodeState), `on_policy` (classes, programs, groups), `on_bgp` (the
+    mesh) and `on_blocks` are called, on the loop, after the share took a batch that concerns them."""
 
     def __init__(
         self,
         client: KubeClient,
         share: Share,
         *,
+        on_state: Callable[[], None],
         on_policy: Callable[[], None],
         on_bgp: Callable[[], None],
         on_blocks: Callable[[], None],
@@ -61,11 +62,7 @@ class Watches:
         self._stack = AsyncExitStack()
         mine, all_nodes = span_label(share.node), EVERYWHERE
 
-        def both() -> None:
-            on_policy()
-            on_bgp()
-
-        self._watch("nodestates", NODE_STATES, NodeState, lambda _, obj: share.set_node_state(obj), both,
+        self._watch("nodestates", NODE_STATES, NodeState, lambda _, obj: share.set_node_state(obj), on_state,
                     field_selector=f"metadata.name={share.node}")  # fmt: skip
         self._watch("meshnodes", MESH_NODES, MeshNode, share.set_mesh_node, on_bgp)
         self._watch("ipamblocks", IPAM_BLOCKS, IPAMBlock, share.set_block, on_blocks, label_selector=mine)

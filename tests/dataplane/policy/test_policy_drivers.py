@@ -91,12 +91,15 @@ async def test_python_iptables_reads_in_a_process_of_its_own(inside: Netns) -> N
 
 
 SETS = {"manx-n": "hash:net", "manx-i": "hash:net,iface", "manx-6-n": "hash:net family inet6",
-        "manx-6-i": "hash:net,iface family inet6"}  # fmt: skip
+        "manx-6-i": "hash:net,iface family inet6", "manx-p": "hash:ip,port",
+        "manx-6-p": "hash:ip,port family inet6"}  # fmt: skip
 MEMBERS = {
     "manx-n": ["10.0.0.1", "10.1.0.0/16", "0.0.0.0/1"],
     "manx-i": ["10.0.0.1,mnx1", "10.0.0.2,mnx0123456789a", "10.2.0.0/24,mnx1"],
     "manx-6-n": ["fd00::1", "fd00:1::/32"],
     "manx-6-i": ["fd00::1,mnx1", "fe80::/64,mnx1"],
+    "manx-p": ["10.0.0.1,tcp:80", "10.0.0.1,udp:65535", "10.0.0.2,sctp:0"],
+    "manx-6-p": ["fd00::1,tcp:8080", "fd00::1,udp:53"],
 }
 
 

@@ -14,6 +14,8 @@ from manx_agent.drivers.ipset_netlink import FEW, Change, message, parsed
         ("del manx-a 10.0.0.0/24", Change("del", "manx-a", b"\n\0\0\0", 24, "")),
         ("add manx-e 10.0.0.1,mnx0123456789a", Change("add", "manx-e", b"\n\0\0\1", None, "mnx0123456789a")),
         ("add manx-l fe80::/64,mnx1", Change("add", "manx-l", b"\xfe\x80" + bytes(14), 64, "mnx1")),
+        ("add manx-p 10.0.0.1,tcp:8080", Change("add", "manx-p", b"\n\0\0\1", None, "", (6, 8080))),
+        ("del manx-p fd00::1,sctp:1", Change("del", "manx-p", b"\xfd" + bytes(14) + b"\1", None, "", (132, 1))),
     ],
 )
 def test_plain_lines(line: str, change: Change) -> None:
@@ -27,7 +29,10 @@ def test_plain_lines(line: str, change: Change) -> None:
         "destroy manx-a",
         "flush manx-a",
         "swap manx-a manx-b",
-        "add manx-a 10.0.0.1,tcp:80",
+        "add manx-a 10.0.0.1,icmp:80",
+        "add manx-a 10.0.0.1,tcp:65536",
+        "add manx-a 10.0.0.0/24,tcp:80",
+        "add manx-a 10.0.0.1,tcp:http",
         "add manx-a 10.0.0.1,80",
         "add manx-a 10.0.0.1/33",
         "add manx-a 10.0.0.300",
@@ -60,4 +65,15 @@ def test_a_message_is_as_the_kernel_defines_it() -> None:
         "0c 00 01 80 08 00 01 40 0a 00 00 01 "  # address, nested, in network order
         "05 00 03 00 18 00 00 00 "  # prefix
         "06 00 17 00 69 00 00 00"  # interface
+    )
+
+
+def test_an_address_with_a_port_is_as_the_kernel_defines_it() -> None:
+    made = message(Change("del", "ab", b"\n\0\0\1", None, "", (17, 53)))
+    assert made.type == 0x060A
+    assert made.body.hex(" ").endswith(
+        "20 00 07 80 "  # data, nested
+        "0c 00 01 80 08 00 01 40 0a 00 00 01 "  # address, nested, in network order
+        "06 00 04 40 00 35 00 00 "  # port, in network order
+        "05 00 07 00 11 00 00 00"  # protocol
     )

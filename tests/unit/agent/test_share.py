@@ -184,6 +184,28 @@ def test_views_do_not_change_after_they_were_made() -> None:
     assert not view.classes
 
 
+def test_the_next_view_has_the_same_mappings_of_what_has_not_changed() -> None:
+    share = Share("n1")
+    share.put_endpoint(local("c1"))
+    share.set_class(0, "c", policy_class("c", 1, "a"))
+    share.set_program(0, "a", program("a", 1))
+    first = share.policy_view()
+    share.set_group_chunk(0, "g-0", chunk("g", 0, 1, "10.0.0.1"))
+    share.set_program(0, "a", program("a", 2))
+    second = share.policy_view()
+    assert second.groups != first.groups
+    assert second.endpoints is first.endpoints
+    assert second.classes is first.classes
+    assert second.programs is first.programs
+    assert second.class_of is first.class_of
+    share.drop_endpoint("c1")
+    share.set_class(0, "c", None)
+    share.set_program(0, "a", None)
+    third = share.policy_view()
+    assert (third.endpoints, third.classes, third.programs) == ({}, {}, {})
+    assert (len(second.endpoints), len(second.classes), len(second.programs)) == (1, 1, 1)
+
+
 def program(name: str, version: int, *ports: str) -> PolicyProgram:
     rules = (Rule(subject=RuleEnd(ports=ports)),)
     spec = PolicyProgramSpec(epoch=1, source=PolicySource(kind="NetworkPolicy", name=name), ingress=rules)

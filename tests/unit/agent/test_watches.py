@@ -36,7 +36,10 @@ def tiers(*policies: str) -> tuple[ClassTier, ...]:
 
 
 def watches(client: KubeClient, share: Share) -> Watches:
-    return Watches(client, share, on_policy=lambda: None, on_bgp=lambda: None, on_blocks=lambda: None)
+    def nothing() -> None:
+        return None
+
+    return Watches(client, share, on_state=nothing, on_policy=nothing, on_bgp=nothing, on_blocks=nothing)
 
 
 async def test_a_node_hears_its_share_only_and_through_a_change_of_label() -> None:

@@ -6,6 +6,7 @@ Owns: that what is rendered means what the view says; that plans get there from 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -95,6 +96,26 @@ def test_what_is_in_force_does_not_depend_on_what_was_before(view: PolicyView, s
         view = change(view)
         settled = settle(view, settled, float(second))
         assert settled == settle(view, Settled(), float(second))
+
+
+@given(views(), st.lists(changes(), min_size=1, max_size=6))
+@settings(max_examples=50, deadline=None)
+def test_what_is_taken_over_is_what_would_be_decided_and_rendered_anew(
+    view: PolicyView, sequence: list[Change]
+) -> None:
+    settled, renderer = settle(view, Settled(), 0.0), Renderer()
+    for turn, change in enumerate(sequence):
+        view, second = change(view), turn * HOLD / 3
+        anew = settle(_nothing_shared(view), settled, second)
+        settled = settle(view, settled, second)
+        assert settled == anew
+        rendered = renderer.render(settled, view.pools, view.settings)
+        assert rendered == Renderer().render(anew, view.pools, view.settings)
+
+
+def _nothing_shared(view: PolicyView) -> PolicyView:
+    """The same view, of which nothing can be told by identity."""
+    return replace(view, endpoints=dict(view.endpoints), classes=dict(view.classes), programs=dict(view.programs))
 
 
 @given(views(), views(), st.data())

@@ -47,6 +47,15 @@ def test_a_complete_view_is_in_force() -> None:
     assert (settled.closed, dict(settled.since), settled.deadline(0.0)) == (frozenset(), {}, None)
 
 
+def test_where_groups_alone_change_everything_else_is_taken_over() -> None:
+    view = _view()
+    before = settle(view, Settled(), 0.0)
+    now = settle(replace(view, groups={"g": frozenset({"10.0.0.2"}), "h": frozenset()}), before, 1.0)
+    assert now.groups == {"g": frozenset({"10.0.0.2"})}
+    assert (now.endpoints, now.classes, now.policies) == (before.endpoints, before.classes, before.policies)
+    assert now.policies is before.policies
+
+
 def test_a_policy_keeps_its_old_rules_until_its_new_group_comes_or_time_is_up() -> None:
     waiting = _view(programs={"p": _spec("h")}, groups={})
     held = settle(waiting, _whole(), 5.0)

@@ -14,14 +14,13 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import ipaddress
 import os
 import re
 import socket
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from manx_agent.drivers.netlink_codec import NFGENMSG, Value, attributes, nested
+from manx_agent.drivers.netlink_codec import NFGENMSG, Value, attributes, bits_of, nested, packed
 from manx_agent.drivers.netlink_wire import Message, NetlinkError, Wire
 
 FEW = 64
@@ -35,28 +34,32 @@ _SAVE = 6 << 8 | 8
 _PROTOCOL = attributes((1, b"\x06"))
 """IPSET_ATTR_PROTOCOL: 6 is what every kernel takes for these commands."""
 _SETNAME, _DATA = 2, 7
-_IP, _CIDR, _IFACE = 1, 3, 23
+_IP, _CIDR, _PORT, _PROTO, _IFACE = 1, 3, 4, 7, 23
 _NETWORK_ORDER = 1 << 14
 _NAME_MAX, _INTERFACE_MAX = 31, 15
 _PRIVATE = 4096
 """From here on an error's number is ipset's own."""
 
-_LINE = re.compile(r"(add|del) (\S+) ([0-9a-f.:]+)(?:/(\d{1,3}))?(?:,([a-z][^\s,:]*))?")
+_LINE = re.compile(r"(add|del) (\S+) ([0-9a-f.:]+)(?:/(\d{1,3}))?(?:,(?:(tcp|udp|sctp):(\d{1,5})|([a-z][^\s,:]*)))?")
+_PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
+_PORT_MAX = 0xFFFF
 
 
 class Change(NamedTuple):
-    """One member in or out. `prefix`: None for an address alone; `interface`: "" in a set that has none."""
+    """One member in or out. `prefix`: None for an address alone; `interface` or `port` (the protocol's number, and
+    that): "" and None in a set that has none."""
 
     verb: str
     name: str
     address: bytes
     prefix: int | None
-    interface: str
+    interface: str = ""
+    port: tuple[int, int] | None = None
 
 
 def parsed(text: str) -> list[Change] | None:
     """The lines of an `ipset restore`; None where they are too many, or any is more than `add` or `del` of an address
-    or network, with an interface or without."""
+    or network, alone or with an interface, or of an address with a port."""
     lines = text.splitlines()
     if len(lines) > FEW:
         return None
@@ -66,16 +69,20 @@ def parsed(text: str) -> list[Change] | None:
 
 def _change(line: str) -> Change | None:
     found = _LINE.fullmatch(line)
-    if found is None or len(found[2]) > _NAME_MAX or len(found[5] or "") > _INTERFACE_MAX:
+    if found is None or len(found[2]) > _NAME_MAX:
+        return None
+    verb, name, text, length, protocol, number, interface = found.groups()
+    if len(interface or "") > _INTERFACE_MAX or int(number or 0) > _PORT_MAX or (protocol and length):
         return None
     try:
-        address = ipaddress.ip_address(found[3])
-    except ValueError:
+        address = packed(text)
+    except OSError:
         return None
-    prefix = int(found[4]) if found[4] else None
-    if prefix is not None and prefix > address.max_prefixlen:
+    prefix = int(length) if length else None
+    if prefix is not None and prefix > bits_of(text):
         return None
-    return Change(found[1], found[2], address.packed, prefix, found[5] or "")
+    port = (_PROTOCOLS[protocol], int(number)) if protocol else None
+    return Change(verb, name, address, prefix, interface or "", port)
 
 
 def apply(changes: Sequence[Change]) -> None:
@@ -114,6 +121,9 @@ def message(change: Change) -> Message:
     data: list[tuple[int, Value]] = [nested(_IP, (kind | _NETWORK_ORDER, change.address))]
     if change.prefix is not None:
         data.append((_CIDR, bytes((change.prefix,))))
+    if change.port is not None:
+        protocol, port = change.port
+        data += [(_PORT | _NETWORK_ORDER, port.to_bytes(2)), (_PROTO, bytes((protocol,)))]
     if change.interface:
         data.append((_IFACE, change.interface))
     body = NFGENMSG.pack(family, 0, 0) + _PROTOCOL + attributes((_SETNAME, change.name), nested(_DATA, *data))

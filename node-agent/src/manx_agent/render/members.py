@@ -8,7 +8,7 @@ as long as every member is spelt as the kernel spells it; else it is made anew.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from manx_agent.render import names
@@ -18,8 +18,8 @@ from manx_agent.render.nets import address_member, port_member
 from manx_agent.render.settle import Settled
 
 _Reader = Callable[[Family, str], tuple[str, ...] | None]
-_Key = tuple[int, str, str]
-"""The family's version, the group, its type."""
+_Key = tuple[str, str]
+"""The group and its type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,20 +47,26 @@ class _Known:
 class GroupSets:
     """Renders groups, remembering the last rendering of each."""
 
-    _known: dict[_Key, _Known] = field(default_factory=dict)
+    _known: dict[int, dict[_Key, _Known]] = field(default_factory=dict)
+    """By the family's version."""
 
     def render(self, settled: Settled, families: Iterable[Family]) -> tuple[dict[str, SetImage], tuple[str, ...]]:
         """The sets by name, and what could not be read, one sentence each."""
         before, self._known = self._known, {}
         for family in families:
-            for group, members in settled.groups.items():
-                key = family.version, group, settled.group_types.get(group, "Addresses")
-                known = before.get(key)
-                if known is None or known.source is not members:
-                    known = _render(key, family, members, known)
-                self._known[key] = known
-        problems = dict.fromkeys(problem for known in self._known.values() for problem in known.problems)
-        return {known.name: known.image for known in self._known.values()}, tuple(problems)
+            known = before.get(family.version, {})
+            self._known[family.version] = {
+                key: one if (one := known.get(key)) and one.source is members else _render(key, family, members, one)
+                for key, members in _by_key(settled)
+            }
+        rendered = [one for known in self._known.values() for one in known.values()]
+        problems = dict.fromkeys(problem for one in rendered if one.problems for problem in one.problems)
+        return {one.name: one.image for one in rendered}, tuple(problems)
+
+
+def _by_key(settled: Settled) -> Iterator[tuple[_Key, frozenset[str]]]:
+    types = settled.group_types
+    return (((group, types.get(group, "Addresses")), members) for group, members in settled.groups.items())
 
 
 def _form(family: Family, group: str, group_type: str) -> tuple[str, _Form]:
@@ -71,7 +77,7 @@ def _form(family: Family, group: str, group_type: str) -> tuple[str, _Form]:
 
 
 def _render(key: _Key, family: Family, members: frozenset[str], before: _Known | None) -> _Known:
-    _, group, group_type = key
+    group, group_type = key
     name, form = _form(family, group, group_type)
     found = _derived(form, members, before) if before is not None and before.plain else None
     return found or _anew(group, name, form, members)

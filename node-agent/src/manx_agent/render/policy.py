@@ -10,20 +10,19 @@ pool and no endpoint has costs nothing: its chains are the closed ones.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from string import hexdigits
+from operator import is_not
 
-from manx_agent.model import LocalEndpoint
 from manx_agent.render import names
-from manx_agent.render.dispatch import LINK_LOCAL, Isolation, closed_chains, dispatch_chains, fixed_chains, jumps
-from manx_agent.render.family import FAMILIES, IPV4, IPV6, Family
+from manx_agent.render.dispatch import Isolation, closed_chains, dispatch_chains, fixed_chains, jumps
+from manx_agent.render.family import FAMILIES, IPV4, Family
 from manx_agent.render.image import Chains, Image, Rules, SetImage, Table
 from manx_agent.render.members import GroupSets
 from manx_agent.render.nets import family_of, networks_of
 from manx_agent.render.rules import DIRECTIONS, Program, render_program
+from manx_agent.render.sets import endpoint_sets, masqueraded, pool_problems, pool_sets
 from manx_agent.render.settle import Policy, Settled
-from manx_agent.render.signs import sign_members
 from manx_agent.render.style import Direction, Style
 from manx_agent.render.tiers import Tier, class_chains, marking_chains, tiers_of
 from manx_core.api.v1alpha1 import ClassTier, PolicySettings, PoolSettings
@@ -60,6 +59,16 @@ class _Last:
     problems: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _BesideGroups:
+    """All that does not depend on who is in which group."""
+
+    families: tuple[Family, ...]
+    image: Image
+    problems: tuple[str, ...]
+    pool_problems: tuple[str, ...]
+
+
 @dataclass(slots=True)
 class Renderer:
     """Renders what is in force. One for each kernel; not for concurrent use."""
@@ -74,39 +83,63 @@ class Renderer:
     _last: _Last | None = None
     _endpoints: dict[int, tuple[object, _Last | None, Mapping[str, SetImage]]] = field(default_factory=dict)
     """By family: the sets of endpoints, and what they were made of."""
+    _beside: tuple[tuple[object, ...], _BesideGroups] | None = None
+    """What it was made of, compared by identity, and what was made of it."""
 
     def render(
         self,
         settled: Settled,
-        pools: Iterable[PoolSettings] = (),
+        pools: tuple[PoolSettings, ...] = (),
         settings: PolicySettings = PolicySettings(),  # noqa: B008 (frozen)
     ) -> Rendered:
         """Everything that the kernel is to hold of ours."""
-        pools = tuple(pools)
+        beside = self._beside_groups(settled, pools, settings)
+        groups, problems = self._groups.render(settled, beside.families)
+        image = Image(beside.image.chains, beside.image.jumps, {**groups, **beside.image.sets})
+        return Rendered(image, (*beside.problems, *problems, *beside.pool_problems))
+
+    def _beside_groups(
+        self, settled: Settled, pools: tuple[PoolSettings, ...], settings: PolicySettings
+    ) -> _BesideGroups:
+        """The same object as long as groups alone are others, which most changes are to."""
+        made_of = (
+            settled.endpoints,
+            settled.classes,
+            settled.policies,
+            pools,
+            settings,
+            self.reaches_itself,
+            self.logs,
+        )
+        if self._beside is None or any(map(is_not, made_of, self._beside[0])):
+            self._beside = made_of, self._render_beside(settled, pools, settings)
+        return self._beside[1]
+
+    def _render_beside(
+        self, settled: Settled, pools: tuple[PoolSettings, ...], settings: PolicySettings
+    ) -> _BesideGroups:
         frame = self._framed(settled, pools, Style(settings, self.logs))
         last = self._last
         if last is None or last.policies is not settled.policies or last.classes != settled.classes:
             last = self._last = self._render_rules(settled, frame)
-        groups, problems = self._groups.render(settled, frame.families)
-        sets = {**groups, **last.image.sets}
+        sets = {**last.image.sets}
         for family in frame.families:
-            sets |= {**self._endpoint_sets(settled, last, family), **_pool_sets(pools, family)}
-        return Rendered(
-            Image(last.image.chains, last.image.jumps, sets),
-            (*frame.style.problems, *last.problems, *problems, *_pool_problems(pools)),
-        )
+            sets |= {**self._endpoint_sets(settled, last, family), **pool_sets(pools, family)}
+        problems = (*frame.style.problems, *last.problems)
+        image = Image(last.image.chains, last.image.jumps, sets)
+        return _BesideGroups(frame.families, image, problems, pool_problems(pools))
 
     def _endpoint_sets(self, settled: Settled, last: _Last, family: Family) -> Mapping[str, SetImage]:
-        """The same objects as long as neither endpoints nor classes are others: most changes are to groups."""
+        """The same objects as long as neither endpoints nor classes are others."""
         endpoints, rules, sets = self._endpoints.get(family.version, (None, None, {}))
         if endpoints is not settled.endpoints or rules is not last:
-            sets = _endpoint_sets(settled, last.isolations, family)
+            sets = endpoint_sets(settled, last.isolations, family)
             self._endpoints[family.version] = settled.endpoints, last, sets
         return sets
 
     def _framed(self, settled: Settled, pools: tuple[PoolSettings, ...], style: Style) -> _Frame:
         families = _in_use(settled, pools)
-        natted = tuple(family for family in families if family is IPV4 or _natted(pools, family))
+        natted = tuple(family for family in families if family is IPV4 or masqueraded(pools, family))
         frame = _Frame(style, self.reaches_itself, families, natted)
         if frame != self._frame:
             self._frame, self._last = frame, None
@@ -233,67 +266,9 @@ def _program_chains(name: str, program: Program) -> dict[str, Rules]:
     return chains
 
 
-# --- sets ----------------------------------------------------------------------------------------------------------
-
-
 def _in_use(settled: Settled, pools: tuple[PoolSettings, ...]) -> tuple[Family, ...]:
     """The families of some pool or endpoint; IPv4 where there is none."""
     addresses = (address for endpoint, _ in settled.endpoints.values() for address in endpoint.addresses)
     found = {family_of(address) for address in addresses}
     found |= {family for family in FAMILIES if networks_of(family, tuple(pool.cidr for pool in pools)).members}
     return tuple(family for family in FAMILIES if family in found) or (IPV4,)
-
-
-def _endpoint_sets(settled: Settled, isolations: Mapping[str, Isolation], family: Family) -> dict[str, SetImage]:
-    members: dict[str, set[str]] = {name: set() for name in isolations}
-    everyone: set[str] = set()
-    free: dict[str, set[str]] = {names.OPEN_OUT: set(), names.OPEN_IN: set()}
-    for endpoint, name in settled.endpoints.values():
-        own = endpoint_members(endpoint, family)
-        everyone.update(own)
-        isolation = isolations.get(name, _OPEN)
-        if name in members:
-            members[name].update(own)
-        if not isolation.egress:
-            free[names.OPEN_OUT].update(own)
-        if not isolation.ingress:
-            free[names.OPEN_IN].update(own)
-    by_class = {names.class_set(name): of for name, of in members.items()}
-    sets = {names.ENDPOINTS: everyone, **free, **by_class, **sign_members(members)}
-    links = _link_sets(settled) if family is IPV6 else {}
-    kind, in_family = "hash:net,iface", family.set_family
-    return {**links, **{family.set(name): SetImage(kind, frozenset(of), in_family) for name, of in sets.items()}}
-
-
-_OPEN = Isolation()
-
-
-def _link_sets(settled: Settled) -> dict[str, SetImage]:
-    members: dict[str, set[str]] = {name: set() for name in names.LINKS}
-    for endpoint, _ in settled.endpoints.values():
-        if endpoint_members(endpoint, IPV6):
-            share = names.LINKS[int(endpoint.interface[-1], 16) if endpoint.interface[-1] in hexdigits else 0]
-            members[share].update(f"{network},{endpoint.interface}" for network in LINK_LOCAL)
-    return {IPV6.set(name): SetImage("hash:net,iface", frozenset(of), IPV6.set_family) for name, of in members.items()}
-
-
-def endpoint_members(endpoint: LocalEndpoint, family: Family) -> tuple[str, ...]:
-    """The endpoint as members of the family's hash:net,iface sets."""
-    return tuple(f"{one},{endpoint.interface}" for one in endpoint.addresses if family_of(one) is family)
-
-
-def _natted(pools: Iterable[PoolSettings], family: Family) -> frozenset[str]:
-    return networks_of(family, tuple(pool.cidr for pool in pools if pool.nat_outgoing)).members
-
-
-def _pool_sets(pools: tuple[PoolSettings, ...], family: Family) -> dict[str, SetImage]:
-    every = networks_of(family, tuple(pool.cidr for pool in pools)).members
-    return {
-        family.set(names.POOLS): SetImage("hash:net", every, family.set_family),
-        family.set(names.NAT_POOLS): SetImage("hash:net", _natted(pools, family), family.set_family),
-    }
-
-
-def _pool_problems(pools: tuple[PoolSettings, ...]) -> tuple[str, ...]:
-    unreadable = networks_of(IPV4, tuple(pool.cidr for pool in pools)).unreadable
-    return tuple(f"NodeState: spec.pools: {cidr!r} is not a CIDR such as 10.244.0.0/16" for cidr in unreadable)

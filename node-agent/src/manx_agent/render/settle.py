@@ -13,15 +13,21 @@ missing object the time since when it is missing is kept. Until `HOLD` seconds h
 After that a policy goes into force without its groups (`rules` sees to it that this opens nothing), and a class with a
 missing policy is no longer in force: its endpoints are closed. What has no state of before is closed from the start.
 An endpoint of which it is not said what class it has is closed at once: nothing is on its way.
+
+Most changes are to members of groups. Where nothing is missing and the view has the same mappings of everything else,
+all else is taken over as it was.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from manx_agent.model import LocalEndpoint, PolicyView
 from manx_core.api.v1alpha1 import OPEN_CLASS, ClassTier, PolicyProgramSpec
+
+V = TypeVar("V")
 
 HOLD = 10.0
 """Seconds for which an old state is held for what has not arrived."""
@@ -57,6 +63,8 @@ class Settled:
     """container_ids of endpoints not in force."""
     awaited: frozenset[str] = frozenset()
     """container_ids of those among `closed`, or held in an old class, for which something may still come in time."""
+    view: PolicyView | None = field(default=None, compare=False, repr=False)
+    """What it was made from, so that it can be told what has changed since."""
 
     def deadline(self, now: float) -> float | None:
         """When the next hold runs out, unless nothing is held."""
@@ -78,7 +86,32 @@ def policies_of(tiers: Iterable[ClassTier]) -> tuple[str, ...]:
 
 def settle(view: PolicyView, before: Settled, now: float) -> Settled:
     """Decides what is in force, given what was before. `now` in seconds, of a clock that never goes back."""
-    return _Settling(view, before, now).run()
+    return _regrouped(view, before) or _Settling(view, before, now).run()
+
+
+def _regrouped(view: PolicyView, before: Settled) -> Settled | None:
+    """As before, with the groups of now; None where that may not be all there is to it."""
+    if before.view is None or before.since or not before.groups.keys() <= view.groups.keys():
+        return None
+    if any(getattr(view, part) is not getattr(before.view, part) for part in _BESIDE_GROUPS):
+        return None
+    groups, types = view.groups, view.group_types
+    return replace(
+        before,
+        groups={group: groups[group] for group in before.groups},
+        group_types={group: types.get(group, _TYPE) for group in before.groups},
+        view=view,
+    )
+
+
+_BESIDE_GROUPS = ("endpoints", "classes", "programs", "class_of")
+_TYPE = "Addresses"
+"""Of a group of which none is said."""
+
+
+def _unless_equal(before: Mapping[str, V], now: Mapping[str, V]) -> Mapping[str, V]:
+    """The mapping of before where nothing has changed: those that compare by identity need not look."""
+    return before if before == now else now
 
 
 _Causes = frozenset[str]
@@ -106,13 +139,14 @@ class _Settling:
         policies, needed = self._policies()
         return Settled(
             endpoints=endpoints,
-            classes=self.classes,
-            policies=policies,
+            classes=_unless_equal(self.before.classes, self.classes),
+            policies=_unless_equal(self.before.policies, policies),
             groups={group: self._group(group) for group in needed},
             group_types={group: self._type(group) for group in needed},
             since=self.since,
             closed=frozenset(view.endpoints.keys() - endpoints.keys()),
             awaited=awaited,
+            view=view,
         )
 
     def _wanted(self) -> Iterable[str]:
@@ -154,8 +188,7 @@ class _Settling:
             elif wanted and self._in_time(refused[wanted]):
                 awaited.add(identity)
                 self._hold_endpoint(identity, endpoint, refused, settled)
-        before = self.before.endpoints
-        return (before if before == settled else settled), frozenset(awaited)
+        return _unless_equal(self.before.endpoints, settled), frozenset(awaited)
 
     def _hold_endpoint(
         self,
@@ -232,7 +265,7 @@ class _Settling:
 
     def _type(self, name: str) -> str:
         known = self.view.group_types if name in self.view.groups else self.before.group_types
-        return known.get(name, "Addresses")
+        return known.get(name, _TYPE)
 
     def _miss(self, name: str) -> _Causes:
         self.since.setdefault(name, self.before.since.get(name, self.now))

@@ -3,17 +3,18 @@
 Owns: joining both watches, putting groups together from their chunks, and knowing what changed since the last view.
 Must not: do I/O, wait, decide what to do about something missing (the dataplane does), or know anything of other nodes.
 
-Why this way: every method is synchronous and takes values, so any order of events leads to the same views. The views
-copy mappings, not members, so that a view costs the number of objects on this node and no more.
+Why this way: every method is synchronous and takes values, so any order of events leads to the same views. Of what has
+not changed, the next view has the same mappings.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from manx_agent.model import BgpView, Dirty, LocalEndpoint, PolicyView
 from manx_agent.state.groups import Groups
+from manx_agent.state.table import Table
 from manx_agent.state.union import Union
 from manx_core.api.v1alpha1 import (
     AddressGroup,
@@ -76,17 +77,22 @@ class Share:
         """The last NodeState heard. It stays when the object goes, so that the kernel does too (fail static)."""
         self.present = False
         """Whether the NodeState exists now: new pods are refused while it does not."""
-        self.endpoints: dict[str, LocalEndpoint] = {}
+        self._endpoints: Table[LocalEndpoint] = Table()
         self.blocks: dict[str, IPAMBlock] = {}
         self._class_of: dict[PodKey, str] = {}
-        self._classes: dict[str, tuple[ClassTier, ...]] = {}
-        self._programs: dict[str, PolicyProgramSpec] = {}
+        self._classes: Table[tuple[ClassTier, ...]] = Table()
+        self._programs: Table[PolicyProgramSpec] = Table()
         self._class_union: Union[PolicyClass] = Union()
         self._program_union: Union[PolicyProgram] = Union()
         self._listed: Counter[str] = Counter()
         """Policy → how many classes list it."""
         self._groups = Groups()
         self._mesh: dict[str, MeshNodeSpec] = {}
+
+    @property
+    def endpoints(self) -> Mapping[str, LocalEndpoint]:
+        """The pods' interfaces that are here now, by `container_id`."""
+        return self._endpoints.now
 
     # --- from the API server -------------------------------------------------------------------------------------
 
@@ -113,15 +119,15 @@ class Share:
         """A PolicyClass as watch `side` (0: this node's, 1: every node's) has it."""
         self._class_union.put(side, name, obj)
         newest = self._class_union.get(name)
-        before, now = self._classes.get(name), newest.spec.tiers if newest is not None else None
+        before, now = self._classes.now.get(name), newest.spec.tiers if newest is not None else None
         if before == now:  # the old value stays: those that compare by identity need not look
             return
         self._listed.subtract(_policies(before))
         self._listed.update(_policies(now))
         if now is None:
-            del self._classes[name]
+            self._classes.drop(name)
         else:
-            self._classes[name] = now
+            self._classes.put(name, now)
         self.dirty.classes.add(name)
 
     def set_program(self, side: int, name: str, obj: PolicyProgram | None) -> None:
@@ -130,11 +136,11 @@ class Share:
         self._program_union.put(side, name, obj)
         newest = self._program_union.get(name)
         if newest is None:
-            changed = self._programs.pop(name, None) is not None
+            changed = self._programs.drop(name)
         else:
-            changed = self._programs.get(name) != newest.spec
+            changed = self._programs.now.get(name) != newest.spec
             if changed:
-                self._programs[name] = newest.spec
+                self._programs.put(name, newest.spec)
         if changed and self._listed[name] > 0:
             self.dirty.programs.add(name)
 
@@ -160,12 +166,12 @@ class Share:
 
     def put_endpoint(self, endpoint: LocalEndpoint) -> None:
         """A pod's interface is there."""
-        self.endpoints[endpoint.container_id] = endpoint
+        self._endpoints.put(endpoint.container_id, endpoint)
         self.dirty.endpoints.add(endpoint.container_id)
 
     def drop_endpoint(self, container_id: str) -> None:
         """A pod's interface is going."""
-        if self.endpoints.pop(container_id, None) is not None:
+        if self._endpoints.drop(container_id):
             self.dirty.endpoints.add(container_id)
 
     def is_expected(self, key: PodKey) -> bool:
@@ -178,9 +184,9 @@ class Share:
         """All that policy on this node consists of, now."""
         members, types = self._groups.complete()
         return PolicyView(
-            endpoints=dict(self.endpoints),
-            classes=dict(self._classes),
-            programs=dict(self._programs),
+            endpoints=self._endpoints.copy(),
+            classes=self._classes.copy(),
+            programs=self._programs.copy(),
             groups=members,
             group_types=types,
             class_of=self._class_of,
