@@ -32,13 +32,14 @@ from manx_operator.desired import PER_NODE, POLICY_KINDS, DesiredState
 from manx_operator.forgetting import Forgetter, HeldAddresses, any_holds
 from manx_operator.inputs import Inputs
 from manx_operator.last_valid import LastValid
-from manx_operator.limiter import TokenBucket
+from manx_operator.limiter import Leisure, TokenBucket
 from manx_operator.model import PolicyId, PolicyModel
 from manx_operator.observed import Key, Observed
 from manx_operator.pace import Pace
 from manx_operator.pods_by_node import PodsByNode
 from manx_operator.policy_feed import PolicyFeed
 from manx_operator.policy_statuses import PolicyStatuses
+from manx_operator.policy_wording import PolicyWording
 from manx_operator.pools import WAIT, Pools
 from manx_operator.settings import Settings
 from manx_operator.span_labels import SpanLabels
@@ -49,6 +50,8 @@ from manx_operator.writer import Writer
 log = logging.getLogger(__name__)
 
 RESOURCE_OF = {kind: resource for resource, kind in POLICY_KINDS.items()}
+STATUSES_AT_LEAST = 5.0
+"""Statuses that can wait, a second, however much else there is to write."""
 
 
 class Control:
@@ -89,9 +92,11 @@ class Control:
         )  # fmt: skip
         self.model = PolicyModel()
         self._feed = PolicyFeed(inputs, self.model, self._kinds)
+        wording = PolicyWording(inputs, self.observed, self.model.remarks, self.model.problems)
+        leisure = Leisure(settings.status_rate, STATUSES_AT_LEAST, lambda: self.writer.written, time.monotonic)
         self._statuses = PolicyStatuses(
-            client, inputs, self.observed, term, announcer.recorder, self.model.nodes_of,
-            self.model.remarks, self.model.problems, buckets=(statuses, bucket), coalesce=settings.status_coalesce,
+            client, inputs, self.observed, term, announcer.recorder, self.model.nodes_of, wording,
+            buckets=(statuses, bucket), leisure=leisure, coalesce=settings.status_coalesce,
         )  # fmt: skip
         self.speakers = Speakers(inputs.nodes.cache, inputs.reports.cache, self._kinds)
         self.pools = Pools(self._kinds, services)

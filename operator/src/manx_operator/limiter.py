@@ -1,6 +1,6 @@
 """A ceiling on how often something is done.
 
-Owns: a token bucket. Must not: sleep; whoever asks decides what to do meanwhile.
+Owns: a token bucket, and turns for what can wait. Must not: sleep; whoever asks decides what to do meanwhile.
 """
 
 from __future__ import annotations
@@ -25,5 +25,27 @@ class TokenBucket:
         self._at = now
         return max(0.0, (1.0 - self._tokens) / self._rate)
 
+    def take(self, count: int = 1) -> None:
+        """So many at once: also more than there are, but a whole burst is all that can be owed."""
+        self._tokens = max(-self._burst, self._tokens - count)
+
+
+class Leisure:
+    """`rate` a second, less whatever else was done (`others` counts that), but never fewer than `least` a second."""
+
+    def __init__(self, rate: float, least: float, others: Callable[[], int], clock: Callable[[], float]) -> None:
+        self._left = TokenBucket(rate, rate, clock)
+        self._least = TokenBucket(min(rate, least), 1.0, clock)
+        self._others = others
+        self._seen = others()
+
+    def delay(self) -> float:
+        """Seconds until `take` may be called, if nothing else is done; 0 if it may now."""
+        done = self._others()
+        self._left.take(done - self._seen)
+        self._seen = done
+        return min(self._left.delay(), self._least.delay())
+
     def take(self) -> None:
-        self._tokens -= 1.0
+        self._left.take()
+        self._least.take()

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from informing import eventually
+from manx_core.span import span_label
 from manx_kube.resources import (
     CALICO_NETWORK_POLICIES,
     FELIX_CONFIGURATIONS,
@@ -166,6 +167,47 @@ async def test_statuses_are_within_the_ceiling_on_writes() -> None:
             await settled(world, leader)
             count = sum(r.method in ("POST", "PUT", "PATCH") for r in world.api.requests)
             assert 60 < count <= 5 + 30 * (loop.time() - began) + 1
+
+
+def spans_node(world: Cluster, program: str, node: str) -> bool:
+    found = world.all(POLICY_PROGRAMS).get(program)
+    return found is not None and span_label(node) in found["metadata"]["labels"]
+
+
+class Leisure:
+    """None until there is some."""
+
+    there = False
+
+    def delay(self) -> float:
+        return 0.0 if self.there else 0.01
+
+    def take(self) -> None:
+        assert self.there
+
+
+async def test_what_follows_pods_waits_for_leisure_and_what_users_wait_for_does_not() -> None:
+    async with cluster() as world:
+        small(world)
+        world.node("n3", 3)
+        calico(world, ingress=[RULE])
+        async with leading(world, settings=SETTINGS) as leader:
+            leisure = leader.control._statuses._leisure = Leisure()  # type: ignore[assignment]
+            await settled(world, leader, lambda: spans_node(world, "np.d.p", "n1"))
+            applied(world, "n1", "n2")
+            await eventually(lambda: condition(world, CALICO_NETWORK_POLICIES, "p", "InForce")[0] == "True")
+            world.pod("web3", "n3", labels={"app": "web"})
+            await settled(world, leader, lambda: spans_node(world, "np.d.p", "n3"))
+            applied(world, "n1", "n2", "n3")
+            calico(world, "q", ingress=[RULE])
+            await eventually(lambda: condition(world, CALICO_NETWORK_POLICIES, "q", "InForce")[1] == "Waiting")
+            await settled(world, leader)
+            applied(world, "n1", "n2", "n3")
+            await eventually(lambda: condition(world, CALICO_NETWORK_POLICIES, "q", "InForce")[0] == "True")
+            assert status_of(world, CALICO_NETWORK_POLICIES, "q")["nodes"]["concerned"] == 3
+            assert status_of(world, CALICO_NETWORK_POLICIES, "p")["nodes"]["concerned"] == 2
+            leisure.there = True
+            await eventually(lambda: status_of(world, CALICO_NETWORK_POLICIES, "p")["nodes"]["inForce"] == 3)
 
 
 async def test_a_pod_on_another_node_counts_too() -> None:

@@ -21,7 +21,7 @@ from manx_kube.errors import ConfigError
 from manx_kube.resources import POLICY_CLASSES
 from manx_operator.addresses import Addresses
 from manx_operator.health import Health
-from manx_operator.limiter import TokenBucket
+from manx_operator.limiter import Leisure, TokenBucket
 from manx_operator.logs import KeyValueFormatter, set_up
 from manx_operator.observed import Key
 from manx_operator.settings import Settings, from_env
@@ -257,3 +257,26 @@ def test_a_bucket_gives_its_burst_and_then_its_rate() -> None:
     bucket.take()
     clock.now = 100.0
     assert bucket.delay() == 0
+
+
+def test_no_more_than_a_burst_is_owed() -> None:
+    clock = Clock()
+    bucket = TokenBucket(10.0, 5.0, clock)
+    bucket.take(1000)
+    assert bucket.delay() == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize(
+    ("others", "turns"),
+    [(0, 100), (60, 40), (99, 6), (100, 5), (1000, 5)],
+)
+def test_what_can_wait_has_what_others_leave_of_its_rate_and_a_little_in_any_case(others: int, turns: int) -> None:
+    """Turns in a second of which others make so many, evenly, once that has lasted a while."""
+    clock, done, taken = Clock(), 0.0, 0
+    leisure = Leisure(100.0, 5.0, lambda: int(done), clock)
+    for step in range(5000):
+        clock.now, done = step / 1000, done + others / 1000
+        while not leisure.delay():
+            leisure.take()
+            taken += step >= 4000
+    assert taken == pytest.approx(turns, abs=2)
