@@ -33,9 +33,9 @@ from lab.binaries import KUBE
 from manx_kube.client import PatchType
 from manx_kube.resources import NAMESPACES, NETWORK_POLICIES, NODES, PODS, SERVICE_ACCOUNTS
 
-CEILING = {"MANX_WRITE_RATE": "400", "MANX_WRITE_BURST": "400"}
+CEILING = {"MANX_WRITE_RATE": "1000", "MANX_WRITE_BURST": "200"}
 """As they are where nothing else is said."""
-AT_ONCE = 800
+AT_ONCE = 1200
 NAMESPACE, NODE = "burst", "node-drained"
 WRITTEN = "everything is written"
 

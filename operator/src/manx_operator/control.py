@@ -6,7 +6,8 @@ Must not: do I/O (the writer does) or decide anything itself (the model, the pla
 Why anew for each term: what a model remembers beyond its inputs (which chunk a member is in) must be what is at the API
 server now, where another may have led meanwhile. Building it takes about a second for ten thousand pods.
 All of it is synchronous: a batch heard goes through to marks in one step, so that no decision is made on half of it.
-A change that comes alone is looked at at once; those that come in a stream together, each `coalesce` seconds.
+A change that comes alone is looked at at once; those that come in a stream together, each `coalesce` seconds, and the
+more seldom the more there is to write.
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ from manx_operator.writer import Writer
 log = logging.getLogger(__name__)
 
 RESOURCE_OF = {kind: resource for resource, kind in POLICY_KINDS.items()}
+LONGEST_GAP = 0.1
+"""Seconds between two looks at what was heard, if there is much to write."""
 STATUSES_AT_LEAST = 5.0
 """Statuses that can wait, a second, however much else there is to write."""
 
@@ -112,7 +115,7 @@ class Control:
             inputs.versions, self._is_held, inputs.nodes.cache, inputs.reports.cache,
             clock=time.monotonic, ready=ready, grace=settings.forget_settle,
         )  # fmt: skip
-        self._flushing = Pace(settings.coalesce_ms / 1000, self._flush)
+        self._flushing = Pace(self._gap, self._flush)
         self._timers: set[asyncio.TimerHandle] = set()
         gone = {key.name for key in [*self.observed.keys()] if key.resource in PER_NODE} - self._node_names()
         self._desired = DesiredState(self.model, self.blocks, self.pools, self.speakers, self._kinds, gone)
@@ -244,6 +247,11 @@ class Control:
         self._nodes_touched = True
 
     # --- together -----------------------------------------------------------------------------------------------------
+
+    def _gap(self) -> float:
+        """Longer by what the writes that wait take at the ceiling: what would wait anyway is written once."""
+        usual = self._settings.coalesce_ms / 1000
+        return max(usual, min(usual + self.writer.waiting / self._settings.write_rate, LONGEST_GAP))
 
     def _flush_soon(self) -> None:
         self._flushing.soon()

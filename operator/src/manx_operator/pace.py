@@ -14,9 +14,9 @@ from collections.abc import Callable
 
 
 class Pace:
-    """`gap`: seconds between two turns at least. To be used on a running loop."""
+    """`gap()`: seconds between the last turn and one that is asked for now, at least. To be used on a running loop."""
 
-    def __init__(self, gap: float, work: Callable[[], None]) -> None:
+    def __init__(self, gap: Callable[[], float], work: Callable[[], None]) -> None:
         self._gap = gap
         self._work = work
         self._last = float("-inf")
@@ -31,7 +31,7 @@ class Pace:
         """Asks for a turn. It never comes within this call: what is heard in the same turn of the loop goes with it."""
         if self._timer is None:
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_at(max(loop.time(), self._last + self._gap), self._due)
+            self._timer = loop.call_at(max(loop.time(), self._last + self._gap()), self._due)
 
     def now(self) -> None:
         """A turn now."""

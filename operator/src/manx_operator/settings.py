@@ -25,11 +25,14 @@ class Settings:
     """Exists while every informer has its first list."""
     coalesce_ms: float = 30.0
     """Between two looks at what was heard, so that changes that come in a stream are written together. The first after
-    a pause is looked at at once."""
-    write_rate: float = 400.0
-    """Writes a second, at most."""
-    write_burst: float = 400.0
-    write_parallel: int = 32
+    a pause is looked at at once. Where much is to be written it is longer, up to 100."""
+    write_rate: float = 1000.0
+    """Writes a second, at most, in the long run."""
+    write_burst: float = 200.0
+    """Writes beyond that after a pause: so many more in its first second."""
+    write_parallel: int = 16
+    """In flight at a time, at most. Also what keeps changes of one object together while the server is slow: what is
+    not sent yet is written once."""
     status_rate: float = 100.0
     """Of these, writes a second that only tell where a policy is in force."""
     label_linger: float = 30.0

@@ -109,6 +109,11 @@ class Writer:
         """Whether nothing is marked, in flight, or waiting for others."""
         return not (self._queue or self._in_flight or self._waits or self._parked or self._backoffs)
 
+    @property
+    def waiting(self) -> int:
+        """How many objects are to be looked at or being written."""
+        return len(self._queue) + len(self._in_flight)
+
     # --- marking ------------------------------------------------------------------------------------------------------
 
     def mark(self, keys: Iterable[Key]) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
+
+import pytest
 
 from informing import eventually
 from manx_kube.resources import (
@@ -18,7 +21,8 @@ from manx_kube.resources import (
     POLICY_CLASSES,
     POLICY_PROGRAMS,
 )
-from operating import Cluster, cluster, leading, settled
+from manx_operator.observed import Key
+from operating import FAST, Cluster, cluster, leading, settled
 
 
 def small(world: Cluster) -> None:
@@ -222,3 +226,14 @@ async def test_a_report_that_comes_before_its_node_is_kept_and_one_that_outlives
             await settled(world, leader, lambda: "new" in world.all(NODE_STATES))
             world.delete(NODES, "new")
             await settled(world, leader, lambda: not world.all(NODE_REPORTS))
+
+
+@pytest.mark.parametrize(
+    ("usual", "waiting", "gap"), [(30.0, 0, 0.03), (30.0, 20, 0.05), (30.0, 5000, 0.1), (500.0, 5000, 0.5)]
+)
+async def test_the_more_waits_the_more_is_taken_up_together(usual: float, waiting: int, gap: float) -> None:
+    async with cluster() as world:
+        settings = replace(FAST, coalesce_ms=usual, write_rate=1000.0)
+        async with leading(world, settings=settings, active=False) as leader:
+            leader.control.writer.mark(Key(ADDRESS_GROUPS, f"group-{number}") for number in range(waiting))
+            assert leader.control._gap() == pytest.approx(gap)
