@@ -92,7 +92,9 @@ def text_of(raw: Raw) -> str:
 
 def our_annotations(annotations: Mapping[str, str] | None) -> dict[str, str]:
     """Those that mean something to Manx."""
-    return {key: value for key, value in (annotations or {}).items() if key.startswith(OUR_ANNOTATIONS)}
+    if not annotations:
+        return {}
+    return {key: value for key, value in annotations.items() if key.startswith(OUR_ANNOTATIONS)}
 
 
 def stored_text(raw: Raw) -> str:

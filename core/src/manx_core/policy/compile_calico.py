@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Literal, cast
+
+import msgspec
 
 from manx_core.api.calico_policy import EntityRule, GlobalNetworkPolicy, IcmpFields, NetworkPolicy, PolicyRule, check
 from manx_core.api.v1alpha1 import IcmpMatch, PolicySource, Rule, RuleEnd
@@ -40,7 +41,7 @@ def compile_calico_policy(policy: CalicoPolicy) -> CompiledPolicy | InvalidPolic
     ingress = rules.of("Ingress", policy.spec.ingress if "Ingress" in types else ())
     egress = rules.of("Egress", policy.spec.egress if "Egress" in types else ())
     groups = rules.groups_of((*ingress, *egress))
-    return replace(_compiled(policy, ingress, egress), groups=groups, left_out=tuple(rules.left_out))
+    return msgspec.structs.replace(_compiled(policy, ingress, egress), groups=groups, left_out=tuple(rules.left_out))
 
 
 def closed_calico_policy(policy: CalicoPolicy) -> CompiledPolicy:

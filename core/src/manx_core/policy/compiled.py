@@ -11,6 +11,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import msgspec
+
 from manx_core.api.v1alpha1 import PolicyProgramSpec, PolicySource, Rule
 from manx_core.policy.cluster import Direction
 from manx_core.policy.scope import GroupDef, hash20
@@ -27,9 +29,9 @@ LONGEST_NAME = 36
 _CUT = re.compile(r"-[0-9a-f]{20}")
 
 
-@dataclass(frozen=True, slots=True)
-class CompiledPolicy:
-    """A policy as rules: which pods it applies to, and what it says of them."""
+class CompiledPolicy(msgspec.Struct, frozen=True, gc=False):
+    """A policy as rules: which pods it applies to, and what it says of them. (A struct takes a tenth of the time that a
+    frozen dataclass takes to be made.)"""
 
     name: str
     """The PolicyProgram's."""
@@ -62,8 +64,8 @@ class CompiledPolicy:
     @property
     def sort_key(self) -> tuple[float, str, str, str]:
         """The order of evaluation in the tier: by order, then by name; what is then equal, by namespace and kind."""
-        order = math.inf if self.order is None else self.order
-        return order, self.source.name, self.source.namespace, self.name.partition(".")[0]
+        order, source = math.inf if self.order is None else self.order, self.source
+        return order, source.name, source.namespace, self.name  # (which begins with the kind)
 
     def program(self) -> PolicyProgramSpec:
         """The object's spec, with the epoch left 0."""

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -50,11 +51,14 @@ def pod_item(
     service_account_labels: Labels | None = None,
 ) -> dict[str, str]:
     """A pod's flat labels. None for labels that are not known; an unknown service account has none, not even a name."""
-    item = {**network_set_item(namespace, namespace_labels, labels), ORCHESTRATOR: KUBERNETES}
+    item = network_set_item(namespace, namespace_labels, labels)
+    item[ORCHESTRATOR] = KUBERNETES
     if service_account:
         item[SERVICE_ACCOUNT] = service_account
     if service_account_labels is not None:
-        item.update(_prefixed(SERVICE_ACCOUNT_LABEL, {**service_account_labels, CALICO_NAME: service_account}))
+        for key, value in service_account_labels.items():
+            item[_prefixed(SERVICE_ACCOUNT_LABEL, key)] = value
+        item[_prefixed(SERVICE_ACCOUNT_LABEL, CALICO_NAME)] = service_account
     return item
 
 
@@ -65,7 +69,9 @@ def network_set_item(namespace: str, namespace_labels: Labels | None, labels: La
         item[NAMESPACE] = namespace
     if not namespace or namespace_labels is not None:
         item[NAMESPACE_KNOWN] = ""
-    item.update(_prefixed(NAMESPACE_LABEL, namespace_labels))
+    if namespace_labels:
+        for key, value in namespace_labels.items():
+            item[_prefixed(NAMESPACE_LABEL, key)] = value
     return item
 
 
@@ -155,5 +161,7 @@ def hash20(value: object) -> str:
     return hashlib.sha256(text).hexdigest()[:20]
 
 
-def _prefixed(prefix: str, labels: Labels | None) -> Mapping[str, str]:
-    return {prefix + key: value for key, value in (labels or {}).items()}
+@lru_cache(maxsize=4096)
+def _prefixed(prefix: str, key: str) -> str:
+    """One text for all items."""
+    return prefix + key

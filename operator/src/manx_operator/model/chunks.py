@@ -32,11 +32,11 @@ class Chunks:
         """For each chunk: its members, those leaving included."""
         self._leaving: set[str] | None = None
         """None for an empty set, as of `_touched`."""
-        for number, members in sorted(placed.items()) if placed else ():
-            self._take_over(number, members)
-        self._free = [number for number, members in enumerate(self._placed) if len(members) < CHUNK_SIZE]
+        self._free = [0]
         """A heap of exactly the chunks that have room."""
-        self._touched: set[int] | None = set(range(len(self._placed)))
+        self._touched: set[int] | None = {0}
+        if placed:
+            self._adopt(placed)
 
     def __len__(self) -> int:
         """How many chunks there are: one more than the highest in use."""
@@ -64,13 +64,17 @@ class Chunks:
         found, leaving = self._placed[number], self._leaving
         return tuple(sorted(member for member in found if member not in leaving) if leaving else sorted(found))
 
-    def add(self, member: str) -> None:
-        """`member` is in the group; it was not."""
-        if self._leaving and member in self._leaving:
+    def add(self, member: str) -> bool:
+        """`member` is in the group; whether it was not."""
+        number = self._chunk_of.get(member)
+        if number is None:
+            number = self._place(member)
+        elif self._leaving and member in self._leaving:
             self._leaving.remove(member)
-            self._touch(self._chunk_of[member])
         else:
-            self._touch(self._place(member))
+            return False
+        self._touch(number)
+        return True
 
     def remove(self, member: str) -> None:
         """`member` is not in the group any more; it was."""
@@ -127,6 +131,12 @@ class Chunks:
         self._free.remove(len(self._placed))
         heapq.heapify(self._free)
         self._touch(0, len(self._placed))
+
+    def _adopt(self, placed: Mapping[int, Iterable[str]]) -> None:
+        for number, members in sorted(placed.items()):
+            self._take_over(number, members)
+        self._free = [number for number, members in enumerate(self._placed) if len(members) < CHUNK_SIZE]
+        self._touch(*range(len(self._placed)))
 
     def _take_over(self, number: int, members: Iterable[str]) -> None:
         if number == len(self._placed):

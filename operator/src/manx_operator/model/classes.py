@@ -14,7 +14,7 @@ its pods have no class, and are closed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from manx_core.api.v1alpha1 import OPEN_CLASS, PolicyClassSpec
 from manx_core.policy.scope import SERVICE_ACCOUNT, hash20
@@ -51,8 +51,8 @@ class PodClass:
         return next((value for key, value in self.alike[1] if key == SERVICE_ACCOUNT), "")
 
     @property
-    def programs(self) -> Iterator[Program]:
-        return (program for audience in self.audiences for program in audience.programs.values())
+    def programs(self) -> list[Program]:
+        return [program for audience in self.audiences for program in audience.programs.values()]
 
 
 class ClassTable:
@@ -161,7 +161,7 @@ class ClassTable:
         pod_class = self._by_name.get(name)
         if pod_class is None or not pod_class.audiences:
             return None
-        tiers = self._tiers.arrange(program.compiled for program in pod_class.programs)
+        tiers = self._tiers.arrange([program.in_force.compiled for program in pod_class.programs])
         return DesiredObject("PolicyClass", name, PolicyClassSpec(epoch=0, tiers=tiers), pod_class.span.nodes)
 
     def keys(self) -> set[Key]:
@@ -190,6 +190,8 @@ class ClassTable:
         self._move(self._index.set_item(pod_class, item))
 
     def _ask(self, program: str, asks: bool) -> None:
+        if not asks and not self._asking:
+            return
         before = bool(self._asking)
         (self._asking.add if asks else self._asking.discard)(program)
         if before != bool(self._asking):
@@ -208,7 +210,10 @@ class ClassTable:
 
     def _joined(self, audience: Audience, before: Audience | None) -> None:
         """A policy came to that audience; those who had it from another have it still."""
-        had = frozenset[PodClass]() if before is None else self._index.items_of(before)
+        if before is None:
+            self._dirty.update(self._index.selected(audience))
+            return
+        had = self._index.items_of(before)
         self._dirty.update(pod_class for pod_class in self._index.selected(audience) if pod_class not in had)
 
     def _drop(self, program: Program, audience: Audience, now: Audience | None) -> None:

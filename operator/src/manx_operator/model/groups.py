@@ -52,8 +52,7 @@ class Group:
 
     def gain(self, member: str) -> None:
         """One holder more has it."""
-        if member not in self.chunks:
-            self.chunks.add(member)
+        if self.chunks.add(member):
             return
         if self._more is None:
             self._more = {}
@@ -138,7 +137,8 @@ class GroupTable:
         """The program uses the group."""
         group = self._groups.get(definition.id)
         if group is None:
-            group = self._groups[definition.id] = Group(definition, _without_gap(self._placed.get(definition.id, {})))
+            placed = _without_gap(self._placed.get(definition.id, {})) if self._placed else None
+            group = self._groups[definition.id] = Group(definition, placed)
             self._dirty.add(group)
             self._turned.add(group.id)
             self._follow(group)

@@ -42,6 +42,7 @@ _CALICO: dict[str, type[CalicoNetworkPolicy] | type[GlobalNetworkPolicy]] = {
 _APPLIES = ("tier", "order", "selector", "namespaceSelector", "serviceAccountSelector", "types", "applyOnForward",
             "doNotTrack", "preDNAT")  # fmt: skip
 """What of a Calico policy's spec says where it applies."""
+_encode = msgspec.json.Encoder(order="deterministic").encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +148,7 @@ def _text(declared: Declared) -> str:
             generation=meta.generation,
             annotations=our_annotations(meta.annotations),
         )
-        return msgspec.json.encode(NetworkPolicy(metadata=kept, spec=declared.spec), order="sorted").decode()
+        return _encode(NetworkPolicy(metadata=kept, spec=declared.spec)).decode()
     return json.dumps({"metadata": _metadata(declared), "spec": declared.get("spec")}, sort_keys=True)
 
 

@@ -120,7 +120,9 @@ class PolicyModel:
 
     def set_addresses(self, key: PodKey, uid: str, addresses: Iterable[str]) -> None:
         """The addresses allocated to the pod of that uid; none any more where empty."""
-        new, facts = tuple(sorted(set(addresses))), self._endpoints.get(key)
+        new, facts = tuple(addresses), self._endpoints.get(key)
+        if len(new) > 1:
+            new = tuple(sorted(set(new)))
         if facts is not None and facts.uid == uid:
             if facts.addresses != new:
                 old = facts.held

@@ -42,11 +42,17 @@ class TierTable:
         """Tiers in order, in each the policies in order."""
         found: dict[str, list[CompiledPolicy]] = {}
         for policy in policies:
-            found.setdefault(policy.tier, []).append(policy)
-        return tuple(self._tier(name, found[name]) for name in sorted(found, key=self.place))
+            of_tier = found.get(policy.source.tier)
+            if of_tier is None:
+                found[policy.source.tier] = [policy]
+            else:
+                of_tier.append(policy)
+        names = sorted(found, key=self.place) if len(found) > 1 else found
+        return tuple([self._tier(name, found[name]) for name in names])
 
     def _tier(self, name: str, policies: list[CompiledPolicy]) -> ClassTier:
-        names = tuple(policy.name for policy in sorted(policies, key=lambda policy: policy.sort_key))
+        policies.sort(key=_sort_key)
+        names = tuple([policy.name for policy in policies])
         return ClassTier(name=name, policies=names, default_action=self._known.get(name, (0.0, "Deny"))[1])
 
     def _replace(self, name: str, new: tuple[float, DefaultAction] | None) -> bool:
@@ -54,3 +60,7 @@ class TierTable:
         if new is not None:
             self._known[name] = new
         return old != new
+
+
+def _sort_key(policy: CompiledPolicy) -> tuple[float, str, str, str]:
+    return policy.sort_key

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, NamedTuple
+
+import msgspec
 
 from manx_core.api.v1alpha1 import AddressGroupSpec, PolicyClassSpec, PolicyProgramSpec
 from manx_core.policy import program_name
@@ -41,8 +44,7 @@ class PolicyId(NamedTuple):
         return program_name(*(part for part in self if part))
 
 
-@dataclass(frozen=True, slots=True)
-class DesiredObject:
+class DesiredObject(msgspec.Struct, frozen=True, gc=False):
     """An object that shall exist."""
 
     kind: Kind
@@ -84,6 +86,8 @@ class Span:
     def nodes(self) -> frozenset[str]:
         """The nodes. One value for all who ask, as long as it stays the same: a wide span has thousands of objects."""
         if self._nodes is None:
+            if len(self._reasons) == 1:
+                return _alone(*self._reasons)
             found = frozenset(self._reasons)
             if len(found) < WIDE:
                 return found
@@ -114,3 +118,9 @@ class Span:
 
     def __len__(self) -> int:
         return len(self._reasons)
+
+
+@lru_cache(maxsize=8192)
+def _alone(node: str) -> frozenset[str]:
+    """One value for all that only this node needs."""
+    return frozenset((node,))
