@@ -96,7 +96,10 @@ class Control:
         self.model = PolicyModel()
         self._feed = PolicyFeed(inputs, self.model, self._kinds)
         wording = PolicyWording(inputs, self.observed, self.model.remarks, self.model.problems)
-        leisure = Leisure(settings.status_rate, STATUSES_AT_LEAST, lambda: self.writer.written, time.monotonic)
+        leisure = Leisure(
+            settings.status_rate, STATUSES_AT_LEAST, lambda: self.writer.written, lambda: self.writer.queued,
+            time.monotonic,
+        )  # fmt: skip
         self._statuses = PolicyStatuses(
             client, inputs, self.observed, term, announcer.recorder, self.model.nodes_of, wording,
             buckets=(statuses, bucket), leisure=leisure, coalesce=settings.status_coalesce,

@@ -31,12 +31,21 @@ class TokenBucket:
 
 
 class Leisure:
-    """`rate` a second, less whatever else was done (`others` counts that), but never fewer than `least` a second."""
+    """`rate` a second, less whatever else was done (`others` counts that), and none while something else has to wait
+    (`waiting`: how much does), but never fewer than `least` a second."""
 
-    def __init__(self, rate: float, least: float, others: Callable[[], int], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        rate: float,
+        least: float,
+        others: Callable[[], int],
+        waiting: Callable[[], int],
+        clock: Callable[[], float],
+    ) -> None:
         self._left = TokenBucket(rate, rate, clock)
         self._least = TokenBucket(min(rate, least), 1.0, clock)
         self._others = others
+        self._waiting = waiting
         self._seen = others()
 
     def delay(self) -> float:
@@ -44,7 +53,8 @@ class Leisure:
         done = self._others()
         self._left.take(done - self._seen)
         self._seen = done
-        return min(self._left.delay(), self._least.delay())
+        least = self._least.delay()
+        return least if self._waiting() else min(self._left.delay(), least)
 
     def take(self) -> None:
         self._left.take()

@@ -110,8 +110,13 @@ class Writer:
         return not (self._queue or self._in_flight or self._waits or self._parked or self._backoffs)
 
     @property
+    def queued(self) -> int:
+        """How many objects are still to be looked at."""
+        return len(self._queue)
+
+    @property
     def waiting(self) -> int:
-        """How many objects are to be looked at or being written."""
+        """How many objects are still to be looked at or being written."""
         return len(self._queue) + len(self._in_flight)
 
     # --- marking ------------------------------------------------------------------------------------------------------

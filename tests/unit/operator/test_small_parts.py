@@ -267,13 +267,15 @@ def test_no_more_than_a_burst_is_owed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("others", "turns"),
-    [(0, 100), (60, 40), (99, 6), (100, 5), (1000, 5)],
+    ("others", "waiting", "turns"),
+    [(0, 0, 100), (60, 0, 40), (99, 0, 6), (100, 0, 5), (1000, 0, 5), (0, 1, 5), (60, 1, 5)],
 )
-def test_what_can_wait_has_what_others_leave_of_its_rate_and_a_little_in_any_case(others: int, turns: int) -> None:
+def test_what_can_wait_has_what_others_leave_of_its_rate_and_a_little_in_any_case(
+    others: int, waiting: int, turns: int
+) -> None:
     """Turns in a second of which others make so many, evenly, once that has lasted a while."""
     clock, done, taken = Clock(), 0.0, 0
-    leisure = Leisure(100.0, 5.0, lambda: int(done), clock)
+    leisure = Leisure(100.0, 5.0, lambda: int(done), lambda: waiting, clock)
     for step in range(5000):
         clock.now, done = step / 1000, done + others / 1000
         while not leisure.delay():
