@@ -189,7 +189,12 @@ class Crashes(RuleBasedStateMachine):
         self.ipam.hold(address for held in self.used.values() for address in held)
         self.runner.run(self._start())
         told = {one.address for status in self.published.values() for one in status.allocations}
-        told |= {one.address for status in self.published.values() for one in status.freed}
+        told |= {
+            one.address
+            for name, status in self.published.items()
+            for one in status.freed
+            if one.sequence > self.forgotten[name]
+        }
         self.resting &= told
         self.used = self._found(self.ipam.allocations())
         self.reserved = {uid: {one.address for one in held} for uid, held in self.ipam.reservations().items()}

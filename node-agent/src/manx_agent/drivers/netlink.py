@@ -63,7 +63,7 @@ class Netlink:
 
     async def activate(self, link: PodLink, namespace: int) -> None:
         """Both ends up, with the pod's addresses and their routes: from now on packets pass."""
-        await self._links.do(lambda: self._activate(link, namespace))
+        await self._links.do(lambda: self._activate(link, namespace), last=True)
 
     async def delete(self, interface: str) -> None:
         """With its routes and the pod's end; one that is not there is no error."""
@@ -122,7 +122,11 @@ class Netlink:
 
     def _activate(self, link: PodLink, namespace: int) -> None:
         index = index_of(link.interface)
-        _send(netlink_messages.set_up(link.interface, index), *netlink_messages.endpoint_routes_of(link, index))
+        _send(
+            netlink_messages.set_proxy_delay(link.interface, index, netlink_sysctl.PROXY_DELAY),
+            netlink_messages.set_up(link.interface, index),
+            *netlink_messages.endpoint_routes_of(link, index),
+        )
         with inside(namespace):
             if _has_ipv6(link):
                 netlink_sysctl.write(self._sysctl, netlink_sysctl.of_pod_interface(link.pod_interface))

@@ -27,6 +27,7 @@ from manx_agent.drivers.netlink_codec import (
     RTM_NEWNEIGH,
     RTM_NEWROUTE,
     RTM_SETLINK,
+    RTM_SETNEIGHTBL,
     RTMSG,
     attributes,
     bits_of,
@@ -50,6 +51,7 @@ PREFIX = "mnx"
 
 IFF_UP = 1
 IFLA_IFNAME, IFLA_AF_SPEC, IFLA_INET_CONF = 3, 26, 1
+NDTA_NAME, NDTA_PARMS, NDTPA_IFINDEX, NDTPA_PROXY_DELAY = 1, 6, 1, 13
 _UNNAMED_LINK = encoded(ifinfmsg())
 RT_TABLE_MAIN, RT_SCOPE_LINK, RT_SCOPE_UNIVERSE, RTN_UNICAST, RTPROT_STATIC = 254, 253, 0, 1, 4
 NUD_PERMANENT = 0x80
@@ -104,6 +106,10 @@ _HOLES = b"mnx-----------", bytes.fromhex("fffefffefffe"), bytes.fromhex("fdfffd
 """In place of what differs from pod to pod: the node's interface, the pod's MAC, the namespace. The first stands before
 anything that could be like it; the others are no text."""
 
+_ONE_QUEUE = ("IFLA_NUM_TX_QUEUES", 1), ("IFLA_NUM_RX_QUEUES", 1)
+"""As many as an end uses anyway. Where it is not said, the kernel makes one for each processor, takes all but one out
+of use, and waits, holding its lock on links, until no processor uses them (synchronize_net): for each end anew."""
+
 
 @lru_cache
 def _pair(pod_interface: str, mtu: int) -> bytes:
@@ -113,6 +119,7 @@ def _pair(pod_interface: str, mtu: int) -> bytes:
         ("IFLA_IFNAME", pod_interface),
         ("IFLA_ADDRESS", mac.hex(":")),
         ("IFLA_MTU", mtu),
+        *_ONE_QUEUE,
         ("IFLA_NET_NS_FD", int.from_bytes(namespace, sys.byteorder)),
     ]
     veth = {"attrs": [("VETH_INFO_PEER", {"attrs": peer})]}
@@ -121,6 +128,7 @@ def _pair(pod_interface: str, mtu: int) -> bytes:
         ("IFLA_IFNAME", name.decode()),
         ("IFLA_ADDRESS", NODE_MAC),
         ("IFLA_MTU", mtu),
+        *_ONE_QUEUE,
         ("IFLA_LINKINFO", {"attrs": [("IFLA_INFO_KIND", "veth"), ("IFLA_INFO_DATA", veth)]}),
     ]
     return encoded(body)
@@ -131,6 +139,13 @@ def set_parameters(interface: str, values: Mapping[int, int]) -> Message:
     inet = nested(IFLA_INET_CONF, *sorted(values.items()))
     body = _UNNAMED_LINK + attributes((IFLA_IFNAME, interface), nested(IFLA_AF_SPEC, nested(AF_INET, inet)))
     return Message(f"set the parameters of {interface}", RTM_SETLINK, 0, body)
+
+
+def set_proxy_delay(interface: str, index: int, milliseconds: int) -> Message:
+    """How long the node's end waits before it answers ARP for the gateway."""
+    parameters = nested(NDTA_PARMS, (NDTPA_IFINDEX, index), (NDTPA_PROXY_DELAY, struct.pack("=Q", milliseconds)))
+    body = struct.pack("=B3x", AF_INET) + attributes((NDTA_NAME, "arp_cache"), parameters)
+    return Message(f"set the proxy delay of {interface}", RTM_SETNEIGHTBL, 0, body)
 
 
 def delete_link(interface: str) -> Message:

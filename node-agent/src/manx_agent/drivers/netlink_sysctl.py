@@ -19,8 +19,8 @@ PROC_SYS_NET = Path("/proc/sys/net")
 
 NODE = {"ipv4/ip_forward": "1"}
 """Without it nothing is routed to pods."""
-
-
+PROXY_DELAY = 0
+"""Of IPv4, in hundredths of a second or milliseconds."""
 FORWARDING6 = "ipv6/conf/all/forwarding"
 
 
@@ -68,7 +68,7 @@ def _of_ipv6(interface: str) -> dict[str, str]:
 def _of_both(interface: str) -> dict[str, str]:
     return {
         f"ipv4/conf/{interface}/proxy_arp": "1",  # answer for the gateway, which no interface has
-        f"ipv4/neigh/{interface}/proxy_delay": "0",  # at once, not after up to 0.8 s
+        f"ipv4/neigh/{interface}/proxy_delay": str(PROXY_DELAY),  # at once, not after up to 0.8 s
         f"ipv4/conf/{interface}/forwarding": "1",  # whatever the default for new interfaces is
         f"ipv4/conf/{interface}/send_redirects": "0",  # a pod that reaches itself through a service is on the right way
         f"ipv4/conf/{interface}/rp_filter": "1",  # a second line behind the raw table's anti-spoofing
@@ -86,8 +86,8 @@ def by_netlink(values: dict[str, str]) -> dict[int, int]:
 
 
 def by_file(values: dict[str, str]) -> dict[str, str]:
-    """The others."""
-    return {name: value for name, value in values.items() if not name.startswith("ipv4/conf/")}
+    """IPv6's."""
+    return {name: value for name, value in values.items() if name.startswith("ipv6/")}
 
 
 def write(root: Path, values: dict[str, str]) -> None:

@@ -12,17 +12,19 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import itertools
 import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from queue import Empty, SimpleQueue
+from queue import Empty, PriorityQueue
 from typing import Any, TypeVar
 
 from manx_agent.drivers.netlink_wire import NetlinkError
 
 T = TypeVar("T")
-_Piece = tuple[Callable[[], Any], asyncio.Future[Any]]
+_Piece = tuple[bool, int, Callable[[], Any], asyncio.Future[Any]]
+"""(whether it is not `last`, number, work, future): the least comes first."""
 
 CLONE_NEWNET = 0x40000000
 LINGER = 1.0
@@ -50,14 +52,16 @@ class Worker:
     comes with the first piece, and goes once it has had none for a while."""
 
     def __init__(self) -> None:
-        self._queue: SimpleQueue[_Piece] = SimpleQueue()
+        self._queue: PriorityQueue[_Piece] = PriorityQueue()
+        self._numbers = itertools.count()
         self._lock = threading.Lock()
         self._running = False
 
-    async def do(self, work: Callable[[], T]) -> T:
-        """As `in_thread`, after what was handed in before."""
+    async def do(self, work: Callable[[], T], *, last: bool = False) -> T:
+        """As `in_thread`, after what was handed in before. `last`: what it is a part of ends with it. That goes before
+        all beginnings, so that of many things begun at once some end early."""
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._queue.put((work, future))
+        self._queue.put((not last, next(self._numbers), work, future))
         self._see_to_it()
         return await _end_of(future)
 
@@ -71,9 +75,10 @@ class Worker:
 
     def _run(self) -> None:
         while (piece := self._next()) is not None:
-            if isinstance(_do(*piece), Stranded):
+            _, _, work, future = piece
+            if isinstance(_do(work, future), Stranded):
                 self._running = False
-                _tell(piece[1], self._see_to_it)
+                _tell(future, self._see_to_it)
                 return
 
     def _next(self) -> _Piece | None:

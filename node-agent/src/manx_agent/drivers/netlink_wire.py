@@ -26,14 +26,15 @@ NLMSG_ERROR, NLMSG_DONE = 2, 3
 NLM_F_DUMP, NLM_F_DUMP_INTR = 0x300, 0x10
 NLM_F_CAPPED, NLM_F_ACK_TLVS = 0x100, 0x200
 NLMSGERR_ATTR_MSG = 1
-SOL_NETLINK, NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK = 270, 10, 11, 12
+SOL_NETLINK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK = 270, 11, 12
 HEADER = struct.Struct("=IHHII")
 QUERIES_AT_ONCE = 64
 """More answers than this might not fit the socket's receive buffer."""
 ATTEMPTS = 5
 """To read a table in one go; the last counts, whatever happened meanwhile."""
-TIMEOUT = 10.0
-"""Seconds for the kernel to answer: it does so within the send, so more is a fault."""
+TIMEOUT = struct.pack("@ll", 10, 0)
+"""Seconds (a timeval) for the kernel to answer: it does so within the send, so more is a fault. An option of the
+socket: with Python's time limit each call would be two, and each is an occasion to wait for other threads."""
 
 
 class NetlinkError(AgentError):
@@ -62,12 +63,10 @@ class Wire:
     def __init__(self, family: int = socket.NETLINK_ROUTE, *, strict: bool = False) -> None:
         try:
             self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, family)
-            self._socket.setsockopt(SOL_NETLINK, NETLINK_CAP_ACK, 1)
             self._socket.setsockopt(SOL_NETLINK, NETLINK_EXT_ACK, 1)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, TIMEOUT)
             if strict:
                 self._socket.setsockopt(SOL_NETLINK, NETLINK_GET_STRICT_CHK, 1)
-            self._socket.bind((0, 0))
-            self._socket.settimeout(TIMEOUT)
             self._interrupted = False
         except OSError as error:
             raise NetlinkError(f"netlink socket: {error.strerror}", error.errno or 0) from error
