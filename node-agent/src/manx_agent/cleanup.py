@@ -29,7 +29,7 @@ from manx_core.api.v1alpha1 import ROUTE_PROTOCOL
 
 
 async def clean() -> list[str]:
-    """Removes rules, sets and routes, and says what of them there was. Raises ProcessError."""
+    """Removes rules, sets and routes, and says what of them there was. Raises ProcessError, NetlinkError."""
     said = []
     for backend in get_args(Backend):
         for ipv6 in (False, True)[: 2 if has_ipv6() else 1]:

@@ -4,8 +4,9 @@ Owns: when the NodeReport is written, and its one writer. Must not: decide what 
 anything else: with the API server away it tries again until it is back.
 
 Why coalesced: the operator waits for what is in force, so what comes alone is reported at once; but a burst of changes
-is one report, a stream of them is reported ever less often, down to once a second, and a report that says nothing new
-is not written. In a cluster where something changes all the time, reports would otherwise be most of an agent's work.
+is one report, a stream of them is reported ever less often, down to every other second, and a report that says nothing
+new is not written. In a cluster where something changes all the time, reports would otherwise be most of an agent's
+work, and of what the operator hears.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ log = logging.getLogger(__name__)
 
 COALESCE = 0.1
 """Seconds between two reports at least."""
-SLOWEST = 1.0
+SLOWEST = 2.0
 """Seconds between two reports in a stream of changes: the pause doubles up to this as long as there is news in it."""
 RETRY = 2.0
 

@@ -77,5 +77,5 @@ async def test_a_stream_is_reported_ever_less_often_and_its_end_is() -> None:
         written = len(server.written)
         await tell(reporter, news)
     assert server.written[:5] == pytest.approx([0.0, 0.1, 0.3, 0.7, 1.5], abs=0.02)
-    assert written == 4 + 9 + 1
+    assert written == 4 + 5 + 1
     assert len(server.written) == written + 1

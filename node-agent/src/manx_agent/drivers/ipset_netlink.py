@@ -1,7 +1,7 @@
-"""A few members in and out of ipsets, and whether any set has changed at all, by netlink.
+"""A few members in and out of ipsets, sets that go, and whether any set has changed at all, by netlink.
 
-Owns: the lines of `ipset restore` that it understands, as messages; a digest of all sets. Must not: create or destroy
-sets, say what is in them, or be given many lines (`FEW`): the program packs thousands into one message.
+Owns: the lines of `ipset restore` that it understands, as messages; destroying sets; a digest of all sets. Must not:
+create sets, say what is in them, or be given many lines (`FEW`): the program packs thousands into one message.
 
 Why beside the program: a pod that starts, and an address that joins a group, are one line each, and are what happens
 most. Starting a program for one takes the agent and the machine some 4 ms of processor; the line itself takes 10 µs.
@@ -17,7 +17,7 @@ import hashlib
 import os
 import re
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from manx_agent.drivers.netlink_codec import NFGENMSG, Value, attributes, bits_of, nested, packed
@@ -29,8 +29,8 @@ FEW = 64
 _NETLINK_NETFILTER = 12
 _COMMANDS = {"add": 6 << 8 | 9, "del": 6 << 8 | 10}
 """NFNL_SUBSYS_IPSET; IPSET_CMD_ADD, IPSET_CMD_DEL."""
-_SAVE = 6 << 8 | 8
-"""IPSET_CMD_SAVE."""
+_DESTROY, _SAVE = 6 << 8 | 3, 6 << 8 | 8
+"""IPSET_CMD_DESTROY, IPSET_CMD_SAVE."""
 _PROTOCOL = attributes((1, b"\x06"))
 """IPSET_ATTR_PROTOCOL: 6 is what every kernel takes for these commands."""
 _SETNAME, _DATA = 2, 7
@@ -39,6 +39,8 @@ _NETWORK_ORDER = 1 << 14
 _NAME_MAX, _INTERFACE_MAX = 31, 15
 _PRIVATE = 4096
 """From here on an error's number is ipset's own."""
+_BUSY = 4100
+"""IPSET_ERR_BUSY: something refers to the set."""
 
 _LINE = re.compile(r"(add|del) (\S+) ([0-9a-f.:]+)(?:/(\d{1,3}))?(?:,(?:(tcp|udp|sctp):(\d{1,5})|([a-z][^\s,:]*)))?")
 _PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
@@ -94,6 +96,22 @@ def apply(changes: Sequence[Change]) -> None:
                 wire.send([message(change)])
             except NetlinkError as error:
                 raise NetlinkError(f"ipset {change.verb} {change.name}: {_said(error)}", error.errno) from error
+
+
+def destroy(names: Iterable[str]) -> tuple[str, ...]:
+    """Blocking: destroys sets, and returns those that something refers to. One that is gone is no error. Raises
+    NetlinkError."""
+    busy: list[str] = []
+    with Wire(_NETLINK_NETFILTER) as wire:
+        for name in names:
+            body = NFGENMSG.pack(socket.AF_INET, 0, 0) + _PROTOCOL + attributes((_SETNAME, name))
+            try:
+                wire.send([Message(f"ipset destroy {name}", _DESTROY, 0, body, frozenset({errno.ENOENT}))])
+            except NetlinkError as error:
+                if error.errno != _BUSY:
+                    raise
+                busy.append(name)
+    return tuple(busy)
 
 
 def digest() -> bytes:

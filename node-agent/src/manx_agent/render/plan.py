@@ -37,7 +37,7 @@ _SWAP_FROM = 1000
 @dataclass(frozen=True, slots=True)
 class Step:
     """One program to run: "sets" is `ipset -exist restore`, "rules" iptables-restore and "rules6" ip6tables-restore,
-    each with --noflush; "destroy" is one set's name a line, to destroy by `ipset restore` (they may be busy)."""
+    each with --noflush; "destroy" is one set's name a line (they may be busy)."""
 
     kind: Literal["sets", "rules", "rules6", "destroy"]
     text: str

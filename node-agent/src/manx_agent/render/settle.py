@@ -14,8 +14,8 @@ After that a policy goes into force without its groups (`rules` sees to it that 
 missing policy is no longer in force: its endpoints are closed. What has no state of before is closed from the start.
 An endpoint of which it is not said what class it has is closed at once: nothing is on its way.
 
-Most changes are to members of groups. Where nothing is missing and the view has the same mappings of everything else,
-all else is taken over as it was.
+Most changes are to members of groups. Where the view has the same mappings of everything else, and as much is missing
+as before, all else is taken over as it was.
 """
 
 from __future__ import annotations
@@ -65,6 +65,8 @@ class Settled:
     """container_ids of those among `closed`, or held in an old class, for which something may still come in time."""
     view: PolicyView | None = field(default=None, compare=False, repr=False)
     """What it was made from, so that it can be told what has changed since."""
+    at: float = field(default=0.0, compare=False)
+    """When, in seconds of the caller's clock."""
 
     def deadline(self, now: float) -> float | None:
         """When the next hold runs out, unless nothing is held."""
@@ -86,22 +88,30 @@ def policies_of(tiers: Iterable[ClassTier]) -> tuple[str, ...]:
 
 def settle(view: PolicyView, before: Settled, now: float) -> Settled:
     """Decides what is in force, given what was before. `now` in seconds, of a clock that never goes back."""
-    return _regrouped(view, before) or _Settling(view, before, now).run()
+    return _regrouped(view, before, now) or _Settling(view, before, now).run()
 
 
-def _regrouped(view: PolicyView, before: Settled) -> Settled | None:
+def _regrouped(view: PolicyView, before: Settled, now: float) -> Settled | None:
     """As before, with the groups of now; None where that may not be all there is to it."""
-    if before.view is None or before.since or not before.groups.keys() <= view.groups.keys():
+    groups, types, last = view.groups, view.group_types, before.view
+    if last is None or any(getattr(view, part) is not getattr(last, part) for part in _BESIDE_GROUPS):
         return None
-    if any(getattr(view, part) is not getattr(before.view, part) for part in _BESIDE_GROUPS):
+    if not before.groups.keys() <= groups.keys() or not before.since.keys().isdisjoint(groups):
         return None
-    groups, types = view.groups, view.group_types
+    if any(_in_time(since, before.at) != _in_time(since, now) for since in before.since.values()):
+        return None
     return replace(
         before,
         groups={group: groups[group] for group in before.groups},
         group_types={group: types.get(group, _TYPE) for group in before.groups},
         view=view,
+        at=now,
     )
+
+
+def _in_time(since: float, now: float) -> bool:
+    """Whether what has been missing since then may still come in time."""
+    return now - since < HOLD
 
 
 _BESIDE_GROUPS = ("endpoints", "classes", "programs", "class_of")
@@ -147,6 +157,7 @@ class _Settling:
             closed=frozenset(view.endpoints.keys() - endpoints.keys()),
             awaited=awaited,
             view=view,
+            at=self.now,
         )
 
     def _wanted(self) -> Iterable[str]:
@@ -273,4 +284,4 @@ class _Settling:
 
     def _in_time(self, causes: _Causes) -> bool:
         """Whether all that is missing may still come in time."""
-        return all(self.now - self.since[cause] < HOLD for cause in causes)
+        return all(_in_time(self.since[cause], self.now) for cause in causes)
