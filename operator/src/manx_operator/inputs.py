@@ -5,7 +5,7 @@ Owns: the informers, and handing their batches to whoever leads. Must not: judge
 Why in every replica: a standby is then warm, and has followed the AddressGroups from its own start, which is what makes
 forgetting addresses quick after a failover (`forgetting.SpanVersions`). Users' kinds are read untyped: pydantic is to
 say what is wrong with them, field by field, where a typed decoder would only refuse the object. Of their metadata only
-what somebody reads is kept: who manages which field is longer than many an object itself.
+what somebody reads is kept: who manages which field is longer than many an object itself. (For pods see `kept_pods`.)
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypedDict, cast
 
-from manx_core.api.core_v1 import EndpointSlice, Namespace, NetworkPolicy, Node, Pod, ServiceAccount
+from manx_core.api.core_v1 import EndpointSlice, Namespace, NetworkPolicy, Node, ServiceAccount
 from manx_core.api.v1alpha1 import (
     AddressGroup,
     IPAMBlock,
@@ -29,6 +29,7 @@ from manx_kube import resources as r
 from manx_kube.client import KubeClient
 from manx_kube.informer import Batch, Informer
 from manx_operator.forgetting import SpanVersions
+from manx_operator.kept_pods import KeptPod
 
 Raw = dict[str, Any]
 
@@ -83,7 +84,7 @@ class Inputs:
     """`listener`, while set, gets each batch of every informer, in the order heard."""
 
     def __init__(self, client: KubeClient) -> None:
-        self.pods = Informer(client, r.PODS, Pod)
+        self.pods = Informer(client, r.PODS, KeptPod)
         self.namespaces = Informer(client, r.NAMESPACES, Namespace)
         self.nodes = Informer(client, r.NODES, Node)
         self.service_accounts = Informer(client, r.SERVICE_ACCOUNTS, ServiceAccount)
