@@ -57,6 +57,7 @@ class Cost:
         for key, (text, change) in self.rows.items():
             began = time.perf_counter()
             await change()
+            await self._written.anything()
             await self._written.quiet(CALM)
             heard, mine = self._written.take(), self._mine.take()
             self._world.say(f"{text}: {dict(heard.events)}, of which the agent heard {dict(mine.events)}")
@@ -67,7 +68,7 @@ class Cost:
         self, key: str, text: str, heard: Heard, mine: Heard, began: float, through: tuple[float, ...]
     ) -> Iterator[Figure]:
         key, pods = f"cost.{key}.{self._size.pods}", f"{self._size.pods} pods"
-        took = max(0.0, heard.last - began) if heard.count else 0.0
+        took = max(0.0, heard.last - began)
         yield Figure(f"{key}.time", f"{text}: over after ({pods})", "ms", (took * 1000,), THROUGH, through)
         yield _counted(f"{key}.writes", "  writes", "writes", heard.count, heard.fewest)
         yield _counted(f"{key}.written", "  written (name, labels, spec)", "bytes", heard.sized, heard.least)
@@ -134,7 +135,8 @@ def _counted(key: str, name: str, unit: str, found: int, fewest: int) -> Figure:
 
 
 async def rows(world: World, node: MeasuredNode) -> list[Figure]:
-    """All changes. The node's agent has to be running. Raises KubeError, RuntimeError."""
+    """All changes. The node's agent has to be running. Raises KubeError, RuntimeError; TimeoutError where a change led
+    to nothing."""
     async with AsyncExitStack() as stack:
         written = await stack.enter_async_context(Ear(world.client, everything()))
         mine = await stack.enter_async_context(Ear(world.client, share_of(HERE)))

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, Self
 
 import msgspec
 
+from bench.scale.processes import until
 from bench.scale.world import OURS
 from manx_core.span import EVERYWHERE, span_label
 from manx_kube import watch
@@ -38,6 +39,7 @@ from manx_kube.resources import (
 Selected = tuple[Resource, dict[str, str]]
 _ADDRESS = re.compile(rb"\b\d{1,3}(\.\d{1,3}){3}\b")
 _HOUR = "3600"
+PATIENCE = 60.0
 
 
 @dataclass
@@ -125,6 +127,10 @@ class Ear:
             async for lines in watch.events(pieces):
                 self.last = time.perf_counter()
                 self._lines += [Line(resource.kind, line, self.last) for line in lines]
+
+    async def anything(self) -> None:
+        """Until there is something to `take`. Raises TimeoutError."""
+        await until(lambda: self._lines, "something to be heard", PATIENCE, every=0.001)
 
     async def quiet(self, seconds: float) -> float:
         """Until nothing was heard for so long; when the last was. Raises what a watch raised."""

@@ -69,10 +69,12 @@ async def _rows(plan: Plan, found: World) -> AsyncIterator[Figure]:
 
 @dataclass(frozen=True)
 class Taken:
-    """`server`: its processor time (ms) for each relabelling, until all that it led to was over. `pace`: relabellings
-    in a second. `resident`: MB. `behind`: watches that it ended because they were too slow."""
+    """`server`: its processor time (ms) for each relabelling, until all that it led to was over. `writes`: of our
+    objects, for each. `pace`: relabellings in a second. `resident`: MB. `behind`: watches that it ended because they
+    were too slow."""
 
     server: float
+    writes: float
     pace: float
     resident: float
     behind: int
@@ -85,7 +87,8 @@ async def _busy(plan: Plan, found: World) -> Taken:
     took, count = time.perf_counter() - began, RELABELS * plan.relabel
     await found.quiet(_CALM)
     after = (await seen(found.client)).since(before)
-    return Taken(after.cpu / count * 1000, count / took, after.resident, after.behind)
+    writes = after.taken.total() / count
+    return Taken(after.cpu / count * 1000, writes, count / took, after.resident, after.behind)
 
 
 async def _with(plan: Plan, found: World, what: str, count: int, alone: Taken) -> list[Figure]:
@@ -103,6 +106,7 @@ async def _with(plan: Plan, found: World, what: str, count: int, alone: Taken) -
     return [
         Figure(f"{key}.server.cpu", f"API server with {name}: processor time for each relabelling", "ms",
                (taken.server,), "without", (alone.server,)),
+        Figure(f"{key}.writes", "  writes for each", "writes", (taken.writes,), "without", (alone.writes,)),
         Figure(f"{key}.pace", "  it kept up with", "pods/s", (taken.pace,), "without", (alone.pace,)),
         Figure(f"{key}.server.resident", "  resident", "MB", (taken.resident,), "without", (alone.resident,)),
         Figure(f"{key}.server.live", "  in use when nothing happens", "MB", (idle.live,), "without", (without.live,)),
