@@ -34,6 +34,24 @@ def test_an_add_goes_on_with_the_next_agent(node: CniNode, pod: Netns, step: str
     node.netns.run("ping", "-c", "1", "-W", "2", address_of(result))
 
 
+@pytest.mark.parametrize("step", ["before create", "after create", "before activate", "after activate"])
+def test_many_adds_at_once_go_on_with_the_next_agent(node: CniNode, step: str) -> None:
+    """The first that comes so far takes the agent with it; the others are on their way."""
+    with contextlib.ExitStack() as stack:
+        pods = {f"many{number}": stack.enter_context(Netns()) for number in range(10)}
+        die_at(node, step)
+        adding = {container: node.popen("ADD", container, pod.path) for container, pod in pods.items()}
+        node.wait()
+        written = set(node.allocated())
+        node.start()
+        results = {container: finished(process) for container, process in adding.items()}
+        assert written <= set(node.allocated()) == set(pods)
+        assert len(set(map(address_of, results.values()))) == len(pods)
+        assert node.interfaces() == sorted(interface_name(container, "eth0") for container in pods)
+        for container, pod in pods.items():
+            assert node.cni("CHECK", container, pod.path, prevResult=results[container]) == {}
+
+
 @pytest.mark.parametrize("step", ADD_STEPS)
 def test_a_del_after_an_add_that_nobody_finished(node: CniNode, pod: Netns, step: str) -> None:
     die_at(node, step)
