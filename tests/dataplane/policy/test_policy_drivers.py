@@ -127,3 +127,16 @@ async def test_nothing_after_a_member_that_the_kernel_refuses_is_done(inside: Ne
 
 def members(inside: Netns) -> list[str]:
     return sorted(line for line in inside.run("ipset", "save").splitlines() if line.startswith("add "))
+
+
+async def test_a_change_of_a_set_changes_its_digest_alone(inside: Netns) -> None:
+    await ipset.restore("create manx-n hash:net\ncreate manx-p hash:ip,port\n")
+    await ipset.restore("".join(f"add manx-n 10.0.{number // 250}.{number % 250}\n" for number in range(5000)))
+    before = await ipset.digests()
+    assert before is not None
+    assert before.keys() == {"manx-n", "manx-p"}
+    assert await ipset.digests() == before
+    await ipset.restore("add manx-n 10.9.0.1\n")
+    after = await ipset.digests()
+    assert after is not None
+    assert (after["manx-n"] != before["manx-n"], after["manx-p"] == before["manx-p"]) == (True, True)

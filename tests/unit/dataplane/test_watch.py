@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from manx_agent.dataplane import watch as watching
-from manx_agent.dataplane.watch import DECODE_EVERY, LARGE, LARGE_EVERY, Watch
+from manx_agent.dataplane.watch import DECODE_EVERY, LARGE, LARGE_EVERY, OWN_EVERY, Watch
 from manx_agent.drivers.process import ProcessFailed
 from manx_agent.model import Backend
 from manx_agent.render.decoded import decode
@@ -23,7 +23,7 @@ class _Kernel:
     backend: Backend
     image: Image
     read: list[str] = field(default_factory=list)
-    digests: bytes | None = b"has them"
+    digests: bool = True
 
     async def read_rules(self) -> Image:
         self.read.append("rules")
@@ -33,8 +33,10 @@ class _Kernel:
         self.read.append("sets")
         return dict(self.image.sets)
 
-    async def digest_of_sets(self) -> bytes | None:
-        return self.digests and repr(self.image.sets).encode()
+    async def digests_of_sets(self) -> dict[str, bytes] | None:
+        if not self.digests:
+            return None
+        return {name: repr(image).encode() for name, image in self.image.sets.items()}
 
 
 _CHAINS = {"manx-to": ("-o mnx+ -g manx-in", "-j ACCEPT"), "manx-in": ("-j DROP",)}
@@ -97,9 +99,51 @@ async def test_sets_are_read_where_they_have_another_digest_or_others_are_expect
     assert kernel.read == []
 
 
+def _sets(**members: str) -> dict[str, SetImage]:
+    return {name: SetImage("hash:net", frozenset(those.split())) for name, those in members.items()}
+
+
+@pytest.mark.usefixtures("no_new_rules")
+async def test_sets_that_we_changed_ourselves_are_read_now_and_then() -> None:
+    kernel = _Kernel("nft", replace(_IMAGE, sets=_sets(a="10.0.0.1", b="10.0.0.2")))
+    watch = _watch(kernel)
+    await watch.look(kernel.image)
+    for number in range(1, OWN_EVERY):
+        kernel.image = replace(_IMAGE, sets={**kernel.image.sets, **_sets(a=f"10.0.1.{number}")})
+        assert await watch.look(kernel.image) == (kernel.image, ())
+    assert kernel.read.count("sets") == 1
+    kernel.image = replace(_IMAGE, sets={**kernel.image.sets, **_sets(c="10.0.0.3")})
+    await watch.look(kernel.image)
+    assert kernel.read.count("sets") == 2
+
+
+@pytest.mark.usefixtures("no_new_rules")
+@pytest.mark.parametrize(
+    ("should_be", "is_so"),
+    [
+        (_sets(a="10.0.0.9", b="10.0.0.2"), _sets(a="10.0.0.9", b="10.0.0.6")),
+        (_sets(a="10.0.0.9", b="10.0.0.2"), _sets(a="10.0.0.1", b="10.0.0.2")),
+        (_sets(a="10.0.0.9", b="10.0.0.2"), _sets(b="10.0.0.6")),
+        (_sets(a="10.0.0.9", b="10.0.0.2"), _sets(a="10.0.0.9", b="10.0.0.2", c="")),
+        (_sets(a="10.0.0.1"), _sets(a="10.0.0.1", b="10.0.0.2")),
+    ],
+    ids=["another, too", "not even ours", "another instead", "a new one, too", "not gone"],
+)
+async def test_what_others_change_beside_us_is_found_at_once(
+    should_be: dict[str, SetImage], is_so: dict[str, SetImage]
+) -> None:
+    kernel = _Kernel("nft", replace(_IMAGE, sets=_sets(a="10.0.0.1", b="10.0.0.2")))
+    watch = _watch(kernel)
+    await watch.look(kernel.image)
+    kernel.image = replace(_IMAGE, sets=is_so)
+    found, told = await watch.look(replace(_IMAGE, sets=should_be))
+    assert found.sets == is_so
+    assert told
+
+
 @pytest.mark.usefixtures("no_new_rules")
 async def test_without_a_digest_sets_are_read_each_time() -> None:
-    kernel = _Kernel("nft", _IMAGE, digests=None)
+    kernel = _Kernel("nft", _IMAGE, digests=False)
     watch = _watch(kernel)
     for _ in range(3):
         assert await watch.look(_IMAGE) == (_IMAGE, ())
@@ -119,7 +163,7 @@ async def test_large_sets_are_read_now_and_then(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(watching, "generation", lambda: 1)
     many = SetImage("hash:net", frozenset(str(number) for number in range(LARGE + 1)))
     image = Image(_IMAGE.chains, {}, {"manx-g-x": many})
-    kernel = _Kernel("nft", image, digests=None)
+    kernel = _Kernel("nft", image, digests=False)
     watch = _watch(kernel)
     for _ in range(LARGE_EVERY):
         assert (await watch.look(image))[1] == ()

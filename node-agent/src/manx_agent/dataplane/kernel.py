@@ -55,9 +55,9 @@ class Kernel:
     async def read_sets(self) -> dict[str, SetImage]:
         return parse_sets(await ipset.save())
 
-    async def digest_of_sets(self) -> bytes | None:
-        """The same as before: no set has changed. None where that cannot be told."""
-        return await ipset.digest()
+    async def digests_of_sets(self) -> dict[str, bytes] | None:
+        """By set. The same as before: it has not changed. None where that cannot be told."""
+        return await ipset.digests()
 
     async def run(self, steps: Sequence[Step]) -> frozenset[str]:
         """Runs a plan, and returns the names of sets that could not be destroyed yet. Raises AgentError, after which

@@ -6,8 +6,9 @@ Owns: how much is read at each check. Must not: repair anything.
 - Rules, legacy: there is no such number. The tables' text is read each time (2 ms). python-iptables then decodes the
   chains that differ, and every `DECODE_EVERY` checks some others in turn, in a process of its own: it says what a rule
   really is, independently of how iptables prints it. It is slow (0.4 s, and 1 ms a rule), hence never all at once.
-- Sets: there is no number either. A digest of what the kernel says of them is taken each time while they are small,
-  else every `LARGE_EVERY` checks; they are read where it is another.
+- Sets: there is no number either. Digests of what the kernel says of them are taken each time while they are small,
+  else every `LARGE_EVERY` checks; they are read where those are others. We change sets ourselves all the time: where
+  those that we changed have other digests, and no others, they are read only every `OWN_EVERY` checks.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from manx_agent.dataplane.kernel import Kernel
 from manx_agent.drivers.nft_generation import generation
@@ -27,11 +28,39 @@ from manx_agent.render.image import Chains, Image, SetImage, Table
 DECODE_EVERY = 60
 DECODE_RULES = 300
 LARGE_EVERY = 12
+OWN_EVERY = 4
 LARGE = 20_000
 """Members of all our sets together."""
 
 _Decoded = dict[tuple[Table, str], str]
 """What python-iptables disagrees with: (table, chain) → sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """What sets there were when they were last read, and what they should have been."""
+
+    known: Mapping[str, SetImage]
+    found: Mapping[str, SetImage]
+    digests: Mapping[str, bytes] | None
+    check: int
+
+    def explains(self, known: Mapping[str, SetImage], digests: Mapping[str, bytes], check: int) -> bool:
+        """Whether sets with these digests are as `known` says, without being read."""
+        if digests == self.digests:
+            return known == self.found
+        if self.digests is None or self.found != self.known or check - self.check >= OWN_EVERY:
+            return False
+        return _others(digests, self.digests) == _others(known, self.known)
+
+
+def _others(now: Mapping[str, object], before: Mapping[str, object]) -> set[str]:
+    """The keys of what differs. What is the same object is not compared."""
+    return {
+        name
+        for name in now.keys() | before.keys()
+        if (one := now.get(name)) is not (other := before.get(name)) and one != other
+    }
 
 
 class Watch:
@@ -41,9 +70,7 @@ class Watch:
         self._kernel = kernel
         self._checks = 0
         self._generation: int | None = None
-        self._digest: bytes | None = None
-        self._digested: Mapping[str, SetImage] = {}
-        """The sets of which it is the digest."""
+        self._reading: _Reading | None = None
         self._turn: list[tuple[Table, str]] = []
 
     def written(self) -> None:
@@ -66,11 +93,12 @@ class Watch:
         large = sum(len(image.members) for image in known.values()) > LARGE
         if large and self._checks % LARGE_EVERY:
             return known
-        digest = await self._kernel.digest_of_sets()
-        if digest is not None and digest == self._digest and known == self._digested:
+        digests, last = await self._kernel.digests_of_sets(), self._reading
+        if digests is not None and last is not None and last.explains(known, digests, self._checks):
             return known
-        self._digest, self._digested = digest, await self._kernel.read_sets()
-        return known if self._digested == known else self._digested
+        found = await self._kernel.read_sets()
+        self._reading = _Reading(known, found, digests, self._checks)
+        return known if found == known else found
 
     async def _nft(self, known: Image) -> Image:
         now = generation()

@@ -28,10 +28,10 @@ async def save() -> str:
     return await run(("ipset", "save"))
 
 
-async def digest() -> bytes | None:
-    """The same as before: no set has changed. None where it cannot be had."""
+async def digests() -> dict[str, bytes] | None:
+    """By set. The same as before: it has not changed. None where they cannot be had."""
     try:
-        return await in_executor(ipset_netlink.digest)
+        return await in_executor(ipset_netlink.digests)
     except NetlinkError:
         return None
 

@@ -1,6 +1,6 @@
-"""A few members in and out of ipsets, sets that go, and whether any set has changed at all, by netlink.
+"""A few members in and out of ipsets, sets that go, and which sets have changed at all, by netlink.
 
-Owns: the lines of `ipset restore` that it understands, as messages; destroying sets; a digest of all sets. Must not:
+Owns: the lines of `ipset restore` that it understands, as messages; destroying sets; a digest of each set. Must not:
 create sets, say what is in them, or be given many lines (`FEW`): the program packs thousands into one message.
 
 Why beside the program: a pod that starts, and an address that joins a group, are one line each, and are what happens
@@ -21,6 +21,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from manx_agent.drivers.netlink_codec import NFGENMSG, Value, attributes, bits_of, nested, packed
+from manx_agent.drivers.netlink_codec import parsed as parsed_attributes
 from manx_agent.drivers.netlink_wire import Message, NetlinkError, Wire
 
 FEW = 64
@@ -114,16 +115,17 @@ def destroy(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(busy)
 
 
-def digest() -> bytes:
-    """Of all sets of the network namespace, with their members. Blocking. The same twice: nothing has changed. It may
+def digests() -> dict[str, bytes]:
+    """Of each set of the network namespace, with its members. Blocking. The same twice: it has not changed. It may
     differ though nothing has, where a set was rearranged. Raises NetlinkError.
 
     A tenth of what the program and its text cost; every few seconds, on every node."""
-    found = hashlib.blake2b(digest_size=16)
+    found: dict[bytes, hashlib.blake2b] = {}
     with Wire(_NETLINK_NETFILTER) as wire:
         for body in wire.dump(_SAVE, NFGENMSG.pack(0, 0, 0) + _PROTOCOL):
-            found.update(body)
-    return found.digest()
+            name = parsed_attributes(body, NFGENMSG.size).get(_SETNAME, b"")
+            found.setdefault(name, hashlib.blake2b(digest_size=16)).update(body)
+    return {name.rstrip(b"\0").decode(): one.digest() for name, one in found.items()}
 
 
 def _said(error: NetlinkError) -> str:
