@@ -158,6 +158,15 @@ def test_a_failed_creation_names_what_is_in_the_way(node: Netns) -> None:
         assert asyncio.run(Netlink().present()) == frozenset()
 
 
+def test_a_pair_has_one_queue_at_each_end(node: Netns) -> None:
+    """More would be taken out of use at once, which makes the kernel wait for all processors."""
+    link = PodLink("mnx00000000004", ("10.99.0.9",), "02:00:00:00:00:01", pod_interface="eth0", mtu=1400)
+    with Netns() as pod, open(pod.path) as namespace, node.entered():
+        asyncio.run(Netlink().create(link, namespace.fileno()))
+        for place, name in ((node, link.interface), (pod, link.pod_interface)):
+            assert "numtxqueues 1 numrxqueues 1 " in place.ip("-d", "link", "show", name)
+
+
 def test_autodetection(node: Netns) -> None:
     with Netns() as other:
         addressed_veth(node, other, ("underlay", "eth0"), ("198.51.100.7/24", "198.51.100.8/24"))
