@@ -50,7 +50,7 @@ def test_it_is_what_compiling_anew_gives(random: Random, namespaces: list[str]) 
 @pytest.mark.parametrize("value", [PLACE, "a", ":namespace=" + PLACE, f'",{PLACE}', "\u00e9", ""])
 def test_values_that_look_like_what_moves_stay(value: str) -> None:
     rule = ingress((peer(LabelSelector(match_labels={"app": value, "0": PLACE, "Zone": value})),), to_port("http"))
-    for namespace in ("a", "b"):
+    for namespace in ("a", "b", "c"):
         declared = policy(namespace, "p", select(app=value), rules=(rule,))
         same(compile_network_policy(declared), compile_anew(declared))
 
@@ -59,7 +59,8 @@ def test_nothing_of_it_is_of_the_place_that_there_cannot_be() -> None:
     rules = (
         ingress((peer(select(app="web")), peer(select(app="web"), select(team="a"))), to_port("http"), to_port(80)),
     )
-    compiled = compile_network_policy(policy("web", "p", select(app="db"), rules=rules))
+    for namespace in ("first", "second", "web"):
+        compiled = compile_network_policy(policy(namespace, "p", select(app="db"), rules=rules))
     assert isinstance(compiled, CompiledPolicy)
     keys = [compiled.applies_to.key, *(group.selects.key for group in compiled.groups)]
     assert len(keys) == 4
@@ -72,8 +73,8 @@ def test_nothing_of_it_is_of_the_place_that_there_cannot_be() -> None:
 
 def test_groups_of_other_namespaces_are_others() -> None:
     rule = ingress((peer(select(app="web")),))
-    ids = [group_id(compile_network_policy(policy(name, "p", rules=(rule,)))) for name in ("a", "b", "a")]
-    assert ids[0] == ids[2] != ids[1]
+    ids = [group_id(compile_network_policy(policy(name, "p", rules=(rule,)))) for name in ("a", "b", "a", "b")]
+    assert ids[0] == ids[2] != ids[1] == ids[3]
     assert (
         ids[1]
         == GroupDef(conjunction([equals(":orchestrator", "k8s"), equals(":namespace", "b"), equals("app", "web")])).id

@@ -3,8 +3,8 @@
 Owns: what is remembered of a spec, and what of it depends on the policy's namespace. Must not: know what a spec means.
 
 Why: policies come from templates, the same in every namespace, and compiling takes several times what it takes to say
-the same of another namespace. What is remembered is the spec compiled for PLACE, where nothing can be, so all that
-depends on the namespace can be told by it; whatever was left unmoved would select nothing at all.
+the same of another namespace. Of a spec that is met again, it is remembered what it comes to in PLACE, where nothing
+can be: so all that depends on the namespace can be told by it, and what was left unmoved would select nothing at all.
 """
 
 from __future__ import annotations
@@ -31,8 +31,32 @@ _decode = msgspec.json.Decoder(NetworkPolicySpec).decode
 def compile_network_policy(policy: NetworkPolicy) -> CompiledPolicy | InvalidPolicy:
     """networking.k8s.io/v1 NetworkPolicy; never raises on what a user may write. As `compile_anew`."""
     spec = _encode(policy.spec)
-    template = _template(spec) if len(spec) <= _LONGEST_SPEC and policy.metadata.namespace else None
+    known = _known(spec) if len(spec) <= _LONGEST_SPEC and policy.metadata.namespace else None
+    template = known.template() if known is not None else None
     return compile_anew(policy) if template is None else template.of(policy)
+
+
+class _Known:
+    """A spec that was met. Only what is met again is worth a template: many specs are one of a kind."""
+
+    __slots__ = ("_met", "_spec", "_template")
+
+    def __init__(self, spec: bytes) -> None:
+        self._spec = spec
+        self._met = 0
+        self._template: _Template | None = None
+
+    def template(self) -> _Template | None:
+        """None the first time, and for a spec that is not valid."""
+        self._met += 1
+        if self._met == 2:
+            self._template = _template(self._spec)
+        return self._template
+
+
+@lru_cache(maxsize=512)
+def _known(spec: bytes) -> _Known:
+    return _Known(spec)
 
 
 class _Template:
@@ -84,7 +108,6 @@ class _Moving:
         return self._selects if self._blank is None else self._blank.filled(namespace)
 
 
-@lru_cache(maxsize=512)
 def _template(spec: bytes) -> _Template | None:
     """None for a spec that is not valid."""
     compiled = compile_anew(NetworkPolicy(metadata=ObjectMeta(namespace=PLACE), spec=_decode(spec)))
