@@ -34,9 +34,10 @@ from manx_agent.cni.protocol import (
     pod_of,
     result_of,
 )  # fmt: skip
+from manx_agent.cni.wiring import allocation_of, endpoint_of, link_of
 from manx_agent.drivers.netlink import Netlink
 from manx_agent.drivers.netlink_codec import is_ipv6
-from manx_agent.drivers.netlink_messages import MIN_MTU6, NodeEnd, PodLink, interface_name, mac_address
+from manx_agent.drivers.netlink_messages import interface_name
 from manx_agent.drivers.netlink_threads import SandboxError
 from manx_agent.ipam import Ipam
 from manx_agent.ipam.table import Held, Key
@@ -65,27 +66,6 @@ class Progress:
     """What an ADD is waiting for, for the message of its timeout."""
 
     waiting_for: Callable[[], str]
-
-
-def endpoint_of(held: Held) -> LocalEndpoint:
-    """Of a sandbox that has these addresses, one at the least."""
-    first = held[0]
-    return LocalEndpoint(
-        namespace=first.namespace,
-        name=first.name,
-        uid=first.uid,
-        container_id=first.container_id,
-        interface=interface_name(first.container_id, first.interface),
-        addresses=tuple(allocation.address for allocation in held),
-    )
-
-
-def node_end_of(held: Held) -> NodeEnd:
-    """The node's end of the same sandbox's link."""
-    first = held[0]
-    interface = interface_name(first.container_id, first.interface)
-    addresses = tuple(allocation.address for allocation in held)
-    return NodeEnd(interface, addresses, mac_address(first.container_id, first.interface))
 
 
 class Attachments:
@@ -157,9 +137,9 @@ class Attachments:
 
     async def _wire(self, request: Request, pod: Pod, namespace: int, progress: Progress) -> dict[str, Any]:
         progress.waiting_for = self._shortage
-        held, mtu = await self._addresses(_allocation(request, pod)), await self._mtu()
+        held, mtu = await self._addresses(allocation_of(request, pod)), await self._mtu()
         endpoint = endpoint_of(held)
-        link = _link(held, request, mtu)
+        link = link_of(held, request, mtu)
         self.endpoints[endpoint.container_id] = endpoint
         progress.waiting_for = lambda: "its policy is not in the kernel yet"
         await together(
@@ -286,26 +266,7 @@ class Attachments:
         if listed and not listed.issuperset(has):
             text = f"prevResult.ips: {', '.join(sorted(listed))}; this container has {', '.join(has)}"
             raise CniError(CHECK_FAILED, text)
-        link = _link(held, request, await self._mtu())
+        link = link_of(held, request, await self._mtu())
         problems = await self._netlink.problems_of(link, namespace)
         if problems:
             raise CniError(CHECK_FAILED, "; ".join(problems))
-
-
-def _allocation(request: Request, pod: Pod) -> Allocation:
-    return Allocation(
-        address="",
-        namespace=pod.namespace,
-        name=pod.name,
-        uid=pod.uid,
-        container_id=request.container_id,
-        interface=request.if_name,
-    )
-
-
-def _link(held: Held, request: Request, mtu: int) -> PodLink:
-    """Raises AgentError."""
-    end = node_end_of(held)
-    if mtu < MIN_MTU6 and any(map(is_ipv6, end.addresses)):
-        raise AgentError(f"the MTU is {mtu}: IPv6 needs {MIN_MTU6} at the least (Installation: calicoNetwork.mtu)")
-    return PodLink(end.interface, end.addresses, end.pod_mac, pod_interface=request.if_name, mtu=mtu)

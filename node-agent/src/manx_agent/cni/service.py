@@ -17,11 +17,12 @@ from collections.abc import Callable, Collection, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from manx_agent.cni.attachments import Attachments, OnFound, endpoint_of, node_end_of
+from manx_agent.cni.attachments import Attachments, OnFound
 from manx_agent.cni.exclusion import Exclusion, Preempted
 from manx_agent.cni.protocol import INTERNAL, INVALID_NETNS, NOT_AVAILABLE, TRY_AGAIN, CniError, Request
 from manx_agent.cni.reservations import Reservations
 from manx_agent.cni.server import CniServer
+from manx_agent.cni.wiring import endpoint_of, node_end_of
 from manx_agent.drivers.netlink import Netlink
 from manx_agent.drivers.netlink_messages import interface_name
 from manx_agent.ipam import Ipam
