@@ -81,5 +81,5 @@ class Reporter:
 
     async def _send(self, report: NodeReport) -> NodeReport:
         if report.metadata.resource_version:
-            return await self._client.replace(NODE_REPORTS, report)
+            return await self._client.replace(NODE_REPORTS, report, tracked=False)
         return await self._client.create(NODE_REPORTS, report)

@@ -26,7 +26,8 @@ class Server:
     async def get(self, *_: object) -> NodeReport:
         return NodeReport(metadata=ObjectMeta(name="n1", resource_version="1"))
 
-    async def replace(self, _: object, report: NodeReport) -> NodeReport:
+    async def replace(self, _: object, report: NodeReport, *, tracked: bool) -> NodeReport:
+        assert not tracked
         self.written.append(asyncio.get_running_loop().time() - self.began)
         return report
 
