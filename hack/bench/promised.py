@@ -126,6 +126,8 @@ def _scaling(size: SizeName) -> Iterator[Promise]:
 def _watchers() -> Iterator[Promise]:
     alone = ("watch.none.server.cpu", "watch.none.server.resident", "watch.none.server.live")
     yield Promise("watchers", "the API server with no listeners", alone, floorless="is a floor itself")
+    one = ("watch.one.memory", "watch.one.write", "watch.one.filtered", "watch.one.told")
+    yield Promise("watchers", "what one watch costs", one, floorless="is a difference to there being no watch")
     for count in LISTENERS:
         for what in ("agents", "everything"):
             of_server = ("server.cpu", "server.resident", "server.live", "events", "missed", "behind")

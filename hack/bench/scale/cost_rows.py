@@ -26,7 +26,7 @@ from manx_kube.resources import NAMESPACES, NETWORK_POLICIES, NODES, PODS, SERVI
 CALM = 1.5
 """Seconds without a word after which a change is over (statuses are written a second after what they tell of)."""
 POLICIES_OF_COLD = 100
-ROUNDS = 5
+ROUNDS = 3
 THROUGH = "a policy created → heard, through the API server alone"
 _NEW = "cost"
 

@@ -3,6 +3,7 @@
     python -m bench.scale.listening KUBECONFIG agents NODES
     python -m bench.scale.listening KUBECONFIG everything CLIENTS
     python -m bench.scale.listening KUBECONFIG share NODE
+    python -m bench.scale.listening KUBECONFIG concerned|unconcerned WATCHES
 
 Owns: the listeners, when each event reached each of them, and saying so (JSON, in a line of its own) when it is
 told to end by SIGTERM. Must not: cause anything.
@@ -57,6 +58,9 @@ _HOUR = 3600
 _LABELLED = (POLICY_CLASSES, POLICY_PROGRAMS, ADDRESS_GROUPS, IPAM_BLOCKS)
 _AT_ONCE = 8
 _PATIENCE = 20
+_EACH = 10
+"""Watches of one client."""
+LABEL = "manx.dev/fanout"
 
 
 class Agents:
@@ -194,6 +198,9 @@ def listeners(config: ApiConfig, what: str, which: str, stack: AsyncExitStack) -
         return Agents(config, int(which), stack)
     if what == "share":
         return Bare(config, 1, share_of(which), stack)
+    if what in ("concerned", "unconcerned"):
+        one: Selected = (ADDRESS_GROUPS, {"labelSelector": LABEL if what == "concerned" else f"{LABEL}-not"})
+        return Bare(config, int(which) // _EACH, [one] * _EACH, stack)
     return Bare(config, int(which), [(resource, {}) for resource in (PODS, NETWORK_POLICIES, NAMESPACES)], stack)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from bench.figures import Figure
 from bench.measures import Given, streamed
-from bench.scale import changes, load
+from bench.scale import changes, fanout, load
 from bench.scale.listener import Listener
 from bench.scale.load import Size
 from bench.scale.players import Players
@@ -46,6 +46,8 @@ def measure(given: Given) -> Iterator[Figure]:
 
 async def _collected(plan: Plan) -> AsyncGenerator[Figure]:
     async with world(plan.size, players=False) as found:
+        async for figure in fanout.rows(found):
+            yield figure
         await found.stack.enter_async_context(Players(found.client, real=lambda _: False))
         operator = found.operator()
         await found.written(operator)
