@@ -200,7 +200,8 @@ class KernelPolicy:
         steps = plan(found, wanted)
         self._known = None
         busy = await kernel.run(steps)
-        self._known = replace(wanted, sets={**wanted.sets, **{name: found.sets[name] for name in busy}})
+        left = {name: found.sets[name] for name in busy}
+        self._known = replace(wanted, sets={**wanted.sets, **left}) if left else wanted
         wrote = any(step.kind in ("rules", "rules6") for step in steps)
         if wrote and self._watch is not None:
             self._watch.written()

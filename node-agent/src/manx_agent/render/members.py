@@ -8,7 +8,7 @@ as long as every member is spelt as the kernel spells it; else it is made anew.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from manx_agent.render import names
@@ -49,24 +49,46 @@ class GroupSets:
 
     _known: dict[int, dict[_Key, _Known]] = field(default_factory=dict)
     """By the family's version."""
+    _last: Settled | None = None
+    _sets: dict[str, SetImage] = field(default_factory=dict)
 
     def render(self, settled: Settled, families: Iterable[Family]) -> tuple[dict[str, SetImage], tuple[str, ...]]:
         """The sets by name, and what could not be read, one sentence each."""
-        before, self._known = self._known, {}
+        families, last = tuple(families), self._last
+        if last is None or not self._same_groups(last, settled, families):
+            before, self._known, self._sets = self._known, {family.version: {} for family in families}, {}
+            changed = list(settled.groups.items())
+        else:
+            before, groups = self._known, last.groups
+            changed = [(group, now) for group, now in settled.groups.items() if now is not groups[group]]
         for family in families:
-            known = before.get(family.version, {})
-            self._known[family.version] = {
-                key: one if (one := known.get(key)) and one.source is members else _render(key, family, members, one)
-                for key, members in _by_key(settled)
-            }
-        rendered = [one for known in self._known.values() for one in known.values()]
-        problems = dict.fromkeys(problem for one in rendered if one.problems for problem in one.problems)
-        return {one.name: one.image for one in rendered}, tuple(problems)
+            self._update(family, changed, settled.group_types, before.get(family.version, {}))
+        self._last = settled
+        return dict(self._sets), tuple(dict.fromkeys(self._problems()))
 
+    def _same_groups(self, last: Settled, settled: Settled, families: tuple[Family, ...]) -> bool:
+        """Whether there are the same sets as before, be their members others."""
+        same = settled.groups.keys() == last.groups.keys() and settled.group_types == last.group_types
+        return same and [family.version for family in families] == [*self._known]
 
-def _by_key(settled: Settled) -> Iterator[tuple[_Key, frozenset[str]]]:
-    types = settled.group_types
-    return (((group, types.get(group, "Addresses")), members) for group, members in settled.groups.items())
+    def _update(
+        self,
+        family: Family,
+        changed: Iterable[tuple[str, frozenset[str]]],
+        types: Mapping[str, str],
+        before: Mapping[_Key, _Known],
+    ) -> None:
+        rendered = self._known[family.version]
+        for group, members in changed:
+            key = group, types.get(group, "Addresses")
+            known = before.get(key)
+            if known is None or known.source is not members:
+                known = _render(key, family, members, known)
+            rendered[key] = known
+            self._sets[known.name] = known.image
+
+    def _problems(self) -> Iterator[str]:
+        return (problem for known in self._known.values() for one in known.values() for problem in one.problems)
 
 
 def _form(family: Family, group: str, group_type: str) -> tuple[str, _Form]:

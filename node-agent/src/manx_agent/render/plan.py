@@ -70,10 +70,8 @@ def _set_lines(known: Mapping[str, SetImage], desired: Mapping[str, SetImage]) -
     additions: list[str] = []
     removals: list[str] = []
     moves = _Moves()
-    for name, wanted in desired.items():
+    for name, wanted in [(name, wanted) for name, wanted in desired.items() if known.get(name) is not wanted]:
         have = known.get(name)
-        if have is wanted:
-            continue
         if have is None:
             references.extend(_creation(name, wanted))
             continue

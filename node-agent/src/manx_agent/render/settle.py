@@ -103,10 +103,14 @@ def _regrouped(view: PolicyView, before: Settled, now: float) -> Settled | None:
     return replace(
         before,
         groups={group: groups[group] for group in before.groups},
-        group_types={group: types.get(group, _TYPE) for group in before.groups},
+        group_types=before.group_types if types is last.group_types else _types_of(before.groups, types),
         view=view,
         at=now,
     )
+
+
+def _types_of(groups: Iterable[str], types: Mapping[str, str]) -> Mapping[str, str]:
+    return {group: types.get(group, _TYPE) for group in groups}
 
 
 def _in_time(since: float, now: float) -> bool:

@@ -8,6 +8,9 @@ is incomplete for a moment (a chunk more than has arrived), its old members stay
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from manx_agent.state.table import Table
 from manx_agent.state.union import Union
 from manx_core.api.v1alpha1 import AddressGroup, AddressGroupSpec
 
@@ -19,8 +22,8 @@ class Groups:
         self._union: Union[AddressGroup] = Union()
         self._chunks: dict[str, dict[str, AddressGroupSpec]] = {}
         self._group_of: dict[str, str] = {}
-        self._members: dict[str, frozenset[str]] = {}
-        self._types: dict[str, str] = {}
+        self._members: Table[frozenset[str]] = Table()
+        self._types: Table[str] = Table()
 
     def put(self, side: int, name: str, obj: AddressGroup | None) -> set[str]:
         """Takes a chunk (None: gone from that watch); returns the ids of groups that changed by it."""
@@ -37,9 +40,9 @@ class Groups:
         chunks[name] = newest.spec
         return changed | self._assemble(group)
 
-    def complete(self) -> tuple[dict[str, frozenset[str]], dict[str, str]]:
+    def complete(self) -> tuple[Mapping[str, frozenset[str]], Mapping[str, str]]:
         """(group id → members, group id → type) of the complete groups."""
-        return dict(self._members), dict(self._types)
+        return self._members.copy(), self._types.copy()
 
     def _forget(self, name: str) -> set[str]:
         group = self._group_of.pop(name, None)
@@ -50,8 +53,8 @@ class Groups:
         if chunks:
             return self._assemble(group)
         del self._chunks[group]
-        self._types.pop(group, None)
-        return {group} if self._members.pop(group, None) is not None else set()
+        self._types.drop(group)
+        return {group} if self._members.drop(group) else set()
 
     def _assemble(self, group: str) -> set[str]:
         by_number = {spec.chunk: spec for spec in self._chunks[group].values()}
@@ -59,7 +62,10 @@ class Groups:
         if wanted < 1 or any(number not in by_number for number in range(wanted)):
             return set()
         members = frozenset().union(*(by_number[number].members for number in range(wanted)))
-        if self._members.get(group) == members and self._types.get(group) == by_number[0].type:
+        type_ = by_number[0].type
+        if self._members.now.get(group) == members and self._types.now.get(group) == type_:
             return set()
-        self._members[group], self._types[group] = members, by_number[0].type
+        self._members.put(group, members)
+        if self._types.now.get(group) != type_:
+            self._types.put(group, type_)
         return {group}
