@@ -149,9 +149,7 @@ def set_proxy_delay(interface: str, index: int, milliseconds: int) -> Message:
 
 
 def delete_link(interface: str) -> Message:
-    body = ifinfmsg()
-    body["attrs"] = [("IFLA_IFNAME", interface)]
-    return Message(f"delete {interface}", RTM_DELLINK, 0, encoded(body), ABSENT)
+    return Message(f"delete {interface}", RTM_DELLINK, 0, _UNNAMED_LINK + attributes((IFLA_IFNAME, interface)), ABSENT)
 
 
 def set_up(interface: str, index: int) -> Message:
