@@ -17,9 +17,11 @@ from pathlib import Path
 from bench import counts, picture, promised
 from bench.figures import Figure, machine, markdown, table
 from bench.limit import Overdue, within
-from bench.measures import MEASURES, Given, Measure
+from bench.measures import MEASURES, Given, Measure, SizeName
 from lab.cluster import Cluster
 from lab.settings import CHECKOUT
+
+SETTLE = {"quick": 1.0, "full": 5.0}
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -30,8 +32,8 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--only", choices=MEASURES, action="append", help="just this one (may be given again)")
     parser.add_argument("--lab", help="a lab that is up, to be left up (default: one of its own, ended afterwards)")
     parser.add_argument("--nodes", type=int, default=3, help="nodes of the own lab (default: %(default)s)")
-    parser.add_argument("--limit", type=float, default=900, help="seconds for one measure (default: %(default)s)")
-    parser.add_argument("--settle", type=float, default=5, help="seconds between two measures (default: %(default)s)")
+    parser.add_argument("--limit", type=float, default=1200, help="seconds for one measure (default: %(default)s)")
+    parser.add_argument("--settle", type=float, help="seconds between two measures (default: 5; quick: 1)")
     parser.add_argument("--check", action="store_true", help="the quick size; fail where a count is not what it was")
     parser.add_argument("--write-counts", action="store_true", help="the quick size; keep its counts as what they are")
     parser.add_argument("--json", type=Path, default=CHECKOUT / "dist/bench.json", help="default: %(default)s")
@@ -41,9 +43,10 @@ def arguments() -> argparse.ArgumentParser:
 def main() -> int:
     """Exit code 1 where something could not be measured, or a count is not what it was."""
     given = arguments().parse_args()
-    counting = given.check or given.write_counts
+    size: SizeName = "quick" if given.check or given.write_counts else given.size
+    settle = given.settle if given.settle is not None else SETTLE[size]
     with SharedLab(given.lab, given.nodes) as lab:
-        run = Run(Given("quick" if counting else given.size, lab.entered), lab, given.settle, given.limit)
+        run = Run(Given(size, lab.entered), lab, settle, given.limit)
         run.all(given.only or [name for name, measure in MEASURES.items() if not measure.asked])
     write(given.json, run)
     if given.write_counts:
