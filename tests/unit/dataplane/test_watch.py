@@ -105,13 +105,15 @@ def _sets(**members: str) -> dict[str, SetImage]:
 
 @pytest.mark.usefixtures("no_new_rules")
 async def test_sets_that_we_changed_ourselves_are_read_now_and_then() -> None:
-    kernel = _Kernel("nft", replace(_IMAGE, sets=_sets(a="10.0.0.1", b="10.0.0.2")))
-    watch = _watch(kernel)
+    kernel, now = _Kernel("nft", replace(_IMAGE, sets=_sets(a="10.0.0.1", b="10.0.0.2"))), 0.0
+    watch = Watch(kernel, lambda: now)  # type: ignore[arg-type]
     await watch.look(kernel.image)
-    for number in range(1, OWN_EVERY):
+    for number in range(1, 9):
+        now = OWN_EVERY * number / 9
         kernel.image = replace(_IMAGE, sets={**kernel.image.sets, **_sets(a=f"10.0.1.{number}")})
         assert await watch.look(kernel.image) == (kernel.image, ())
     assert kernel.read.count("sets") == 1
+    now = OWN_EVERY
     kernel.image = replace(_IMAGE, sets={**kernel.image.sets, **_sets(c="10.0.0.3")})
     await watch.look(kernel.image)
     assert kernel.read.count("sets") == 2

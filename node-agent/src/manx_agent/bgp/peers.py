@@ -13,6 +13,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from manx_agent.bgp.messages import version_of
@@ -133,6 +134,7 @@ def _spelt(text: str) -> str:
         return text
 
 
+@lru_cache(maxsize=1024)  # asked of the same addresses for every peer, every few seconds
 def is_address(text: str, version: int) -> bool:
     """Whether it is a plain unicast address of this IP version; link-local ones are not, for they mean something only
     together with an interface."""

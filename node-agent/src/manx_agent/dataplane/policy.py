@@ -158,7 +158,7 @@ class KernelPolicy:
         kernel.has_nat6 = "nat6" in found.chains
         self._renderer.logs = True
         self._logs = any(" NFLOG " in rule for rules in found.chains.get("filter", {}).values() for rule in rules)
-        self._kernel, self._watch, self._known = kernel, Watch(kernel), None
+        self._kernel, self._watch, self._known = kernel, Watch(kernel, self._clock), None
 
     async def _look_for_logging(self, kernel: Kernel, settings: PolicySettings) -> None:
         """Asks the kernel whether it can log, once, when something is to be logged."""

@@ -8,14 +8,15 @@ Owns: how much is read at each check. Must not: repair anything.
   really is, independently of how iptables prints it. It is slow (0.4 s, and 1 ms a rule), hence never all at once.
 - Sets: there is no number either. Digests of what the kernel says of them are taken each time while they are small,
   else every `LARGE_EVERY` checks; they are read where those are others. We change sets ourselves all the time: where
-  those that we changed have other digests, and no others, they are read only every `OWN_EVERY` checks.
+  those that we changed have other digests, and no others, they are read only every `OWN_EVERY` seconds.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from manx_agent.dataplane.kernel import Kernel
@@ -28,7 +29,7 @@ from manx_agent.render.image import Chains, Image, SetImage, Table
 DECODE_EVERY = 60
 DECODE_RULES = 300
 LARGE_EVERY = 12
-OWN_EVERY = 4
+OWN_EVERY = 20.0
 LARGE = 20_000
 """Members of all our sets together."""
 
@@ -43,13 +44,14 @@ class _Reading:
     known: Mapping[str, SetImage]
     found: Mapping[str, SetImage]
     digests: Mapping[str, bytes] | None
-    check: int
+    at: float
+    """Seconds, of the watch's clock."""
 
-    def explains(self, known: Mapping[str, SetImage], digests: Mapping[str, bytes], check: int) -> bool:
+    def explains(self, known: Mapping[str, SetImage], digests: Mapping[str, bytes], now: float) -> bool:
         """Whether sets with these digests are as `known` says, without being read."""
         if digests == self.digests:
             return known == self.found
-        if self.digests is None or self.found != self.known or check - self.check >= OWN_EVERY:
+        if self.digests is None or self.found != self.known or now - self.at >= OWN_EVERY:
             return False
         return _others(digests, self.digests) == _others(known, self.known)
 
@@ -64,10 +66,11 @@ def _others(now: Mapping[str, object], before: Mapping[str, object]) -> set[str]
 
 
 class Watch:
-    """Checks one kernel again and again. `look` is to be called every few seconds."""
+    """Checks one kernel again and again. `look` is to be called every few seconds. `clock`: seconds, never going
+    back."""
 
-    def __init__(self, kernel: Kernel) -> None:
-        self._kernel = kernel
+    def __init__(self, kernel: Kernel, clock: Callable[[], float] = time.monotonic) -> None:
+        self._kernel, self._clock = kernel, clock
         self._checks = 0
         self._generation: int | None = None
         self._reading: _Reading | None = None
@@ -94,10 +97,10 @@ class Watch:
         if large and self._checks % LARGE_EVERY:
             return known
         digests, last = await self._kernel.digests_of_sets(), self._reading
-        if digests is not None and last is not None and last.explains(known, digests, self._checks):
+        if digests is not None and last is not None and last.explains(known, digests, self._clock()):
             return known
         found = await self._kernel.read_sets()
-        self._reading = _Reading(known, found, digests, self._checks)
+        self._reading = _Reading(known, found, digests, self._clock())
         return known if found == known else found
 
     async def _nft(self, known: Image) -> Image:
