@@ -3,8 +3,10 @@
 Owns: the comparison of wanted and observed, and the order of writes across objects. Must not: do I/O.
 
 The order (make before break): what an object refers to is there, right, and spans every node that needs it, before the
-object is written; nothing is deleted, and no node's label taken off, while that node's NodeState still leads to it. A
-watch gives agents no order across kinds; they hold what they have for some seconds where something is missing. So an
+object is written. Only of groups it is enough that they are there: their members come and go at any time, as they do
+for those who have them already, and who waits until a busy one is right waits in vain. Nothing is deleted, and no
+node's label taken off, while that node's NodeState still leads to it.
+A watch gives agents no order across kinds; they hold what they have for some seconds where something is missing. So an
 object that waits too long for what it refers to (one that the server refuses, say) is written all the same: one bad
 object shall not keep a node from hearing of anything else.
 """
@@ -20,6 +22,7 @@ import msgspec
 
 from manx_core.api.core_v1 import ObjectMeta
 from manx_core.span import EVERYWHERE, span_label
+from manx_kube.resources import ADDRESS_GROUPS
 from manx_operator.inputs import OURS
 from manx_operator.observed import Key, Observed, references
 from manx_operator.span_labels import SpanLabels
@@ -131,12 +134,12 @@ class Decider:
         return missing if self._clock() < since + PATIENCE else frozenset()
 
     def _ready(self, key: Key, nodes: frozenset[str]) -> bool:
-        """There, with the spec that it shall have, and known to these nodes; or not wanted at all."""
+        """There, right (a group: whatever its members), and known to these nodes; or not wanted at all."""
         want = self._wants.wanted(key)
         if want is None or isinstance(want, Keep):
             return True
         have = self._observed.get(key)
-        if have is None or not _same_spec(have.spec, want.spec):
+        if have is None or not (key.resource == ADDRESS_GROUPS or _same_spec(have.spec, want.spec)):
             return False
         labels = have.metadata.labels
         return EVERYWHERE in labels or all(span_label(node) in labels for node in nodes)
