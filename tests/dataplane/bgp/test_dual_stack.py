@@ -17,6 +17,8 @@ from manx_core.api.v1alpha1 import BgpPeer, BgpSettings
 
 SETTINGS = BgpSettings(as_number=64512, hold_time=9, restart_time=20)
 PREFIX = "2001:db8:203::/48"
+LATER = "fd00:10:244:98::40/122"
+"""A block that a node announces later."""
 
 
 @pytest.fixture
@@ -174,11 +176,15 @@ def test_a_killed_speaker_or_relay_loses_nothing_between_us_and_a_bird(mesh: Mes
     """BIRD sends two next hops, of which ExaBGP remembers the link-local one: that must not be what remains."""
     node = mesh.nodes[0]
     bird.start(bird_config(bird, node.address6, 65009))
-    node.apply(mesh.view(node, (BgpPeer(name="tor6", address=bird.address6, as_number=65009),)))
+    view = mesh.view(node, (BgpPeer(name="tor6", address=bird.address6, as_number=65009),))
+    node.apply(view)
     eventually(lambda: node.block6 in bird.ask("show", "route") and PREFIX in node.routes(), "both ways")
     eventually(lambda: age(node.since(bird.address6)) > SETTLED_SECONDS + 1, "old enough to have sent everything")
+    former = node.relay_pids()
     node.fail_relay()
-    eventually(lambda: node.states()[bird.address6] != "Established", "nobody tells of the session")
+    node.await_another_relay(former)
+    node.apply(replace(view, announced=view.announced | {LATER}))
+    eventually(lambda: LATER in bird.ask("show", "route"), "another relay")
     eventually(lambda: node.states()[bird.address6] == "Established", "another relay's snapshot")
     assert node.outcome.routes[PREFIX] == bird.address6
     assert node.message(bird.address6) == ""
