@@ -56,6 +56,8 @@ WRITE_RATE = 2000
 LINGER = 3600
 """Seconds: no label is dropped while something else is measured."""
 LEADS = "writing begins"
+ACCOUNT = "bench"
+USER = f"system:serviceaccount:default:{ACCOUNT}"
 
 Say = Callable[[str], None]
 
@@ -138,6 +140,7 @@ async def world(size: Size, say: Say | None = None, *, players: bool = True) -> 
         netns = stack.enter_context(Netns())
         stack.enter_context(netns.entered())
         server = stack.enter_context(apiserver.running(directory))
+        server.kubeconfig = _with_token(server)
         config = ApiConfig.from_kubeconfig(server.kubeconfig)
         client = await stack.enter_async_context(KubeClient(config, timeout=60.0))
         found = World(size, directory, netns, server, client, stack, say or progress)
@@ -151,6 +154,26 @@ async def world(size: Size, say: Say | None = None, *, players: bool = True) -> 
             raise
 
 
+def _with_token(server: apiserver.ApiServer) -> Path:
+    """A kubeconfig with a service account's token, as pods have it: the server remembers for some seconds whose it is.
+    A client's certificate it verifies anew at each request, which was a twelfth of what it did."""
+    _kubectl(server, "wait", "namespace/default", "--for=create", "--timeout=60s")
+    _kubectl(server, "create", "serviceaccount", ACCOUNT, "--namespace=default")
+    _kubectl(server, "create", "clusterrolebinding", ACCOUNT, "--clusterrole=cluster-admin", f"--user={USER}")
+    token = _kubectl(server, "create", "token", ACCOUNT, "--namespace=default", "--duration=24h")
+    document = yaml.safe_load(server.kubeconfig.read_text())
+    document["users"][0]["user"] = {"token": token.strip()}
+    path = server.directory / "token.kubeconfig"
+    path.touch(mode=0o600)
+    path.write_text(yaml.safe_dump(document))
+    return path
+
+
+def _kubectl(server: apiserver.ApiServer, *args: str, given: str = "") -> str:
+    argv = [str(KUBE.directory / "kubectl"), f"--kubeconfig={server.kubeconfig}", *args]
+    return subprocess.run(argv, input=given, text=True, check=True, stdout=subprocess.PIPE).stdout
+
+
 async def _fill(found: World) -> None:
     _install(found.server)
     for resource in OURS:
@@ -162,8 +185,7 @@ def _install(server: apiserver.ApiServer) -> None:
     """The kinds and what guards them, out of the manifest that users create."""
     text = (CHECKOUT / "manifests/operator.yaml").read_text()
     wanted = [obj for obj in yaml.safe_load_all(text) if obj and obj["kind"] in INSTALLED]
-    kubectl = [str(KUBE.directory / "kubectl"), f"--kubeconfig={server.kubeconfig}", "create", "-f", "-"]
-    subprocess.run(kubectl, input=yaml.safe_dump_all(wanted), text=True, check=True, stdout=subprocess.DEVNULL)
+    _kubectl(server, "create", "-f", "-", given=yaml.safe_dump_all(wanted))
 
 
 async def _established(client: KubeClient, path: str) -> None:
