@@ -8,7 +8,8 @@ marks the share dirty and wakes it; what arrives during an apply is taken up tog
 one apply, and an endpoint is let in only by an apply that began after it was put into the share.
 
 What comes alone is applied at once. In a stream of changes each apply is followed by a rest, which grows with the
-stream, so that many of them cost one apply; only for a pod that waits to start, or to end, there is no rest.
+stream, so that many of them cost one apply. That is for members of groups, which come and go at any time; for anything
+else it is a moment, and for a pod that waits to start, or to end, there is no rest.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ log = logging.getLogger(__name__)
 
 REST, LONGEST_REST = 0.005, 0.1
 """Seconds after an apply until the next. Doubled each time as long as changes come in a stream."""
+MOMENT = 0.01
+"""The longest rest, in seconds, where something else than members of groups has changed. A new policy is heard of in
+three or four events, some milliseconds apart."""
 STREAM = 0.2
 """Changes that are further apart, in seconds, are no stream."""
 RETRY = 1.0
@@ -65,8 +69,8 @@ class PolicyLoop:
         self._progress, self._changed = progress, changed
         self._wake = asyncio.Event()
         self._woken_at = 0.0
-        self._urgent = asyncio.Event()
-        self._rest, self._rested_at = REST, 0.0
+        self._pressing = asyncio.Event()
+        self._rest, self._rested_at, self._moment_at = REST, 0.0, 0.0
         self._waiting: dict[str, asyncio.Future[None]] = {}
         self.status = PolicyStatus()
         self.done_once = asyncio.Event()
@@ -89,7 +93,6 @@ class PolicyLoop:
         """Until an apply has taken the endpoint up as it now is; without a rest before it."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting[container_id] = waiter
-        self._urgent.set()
         self.wake()
         try:
             await waiter
@@ -104,6 +107,8 @@ class PolicyLoop:
 
     def wake(self) -> None:
         """Something may have changed."""
+        if self._waiting or self._share.dirty.beyond_groups:
+            self._pressing.set()
         if not self._wake.is_set():
             self._woken_at = time.monotonic()
             self._wake.set()
@@ -140,19 +145,22 @@ class PolicyLoop:
                 await self._wake.wait()
                 await self._rested()
         self._wake.clear()
-        self._urgent.clear()
+        self._pressing.clear()
 
     async def _rested(self) -> None:
         """At least one turn of the loop: what the watches deliver in it goes together."""
         await asyncio.sleep(0)
         with suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, self._rested_at - time.monotonic())):
-                await self._urgent.wait()
+                await self._pressing.wait()
+        if not self._waiting:
+            await asyncio.sleep(max(0.0, self._moment_at - time.monotonic()))
 
     async def _apply_and_rest(self) -> None:
         streaming = time.monotonic() - self._rested_at < STREAM
         self._rest = min(self._rest * 2, LONGEST_REST) if streaming else REST
         await self._apply()
+        self._moment_at = time.monotonic() + min(self._rest, MOMENT)
         self._rested_at = time.monotonic() + self._rest
 
     async def _apply(self) -> None:

@@ -177,6 +177,24 @@ async def test_a_stream_rests_between_applies_and_a_pod_waits_for_no_rest(monkey
     assert [len(dirty.groups) for _, dirty in dataplane.applies] == [0, 20, 0]
 
 
+async def test_in_a_stream_of_members_a_policy_waits_for_a_moment_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(policy_loop, "REST", 30.0)
+    monkeypatch.setattr(policy_loop, "LONGEST_REST", 30.0)
+    dataplane, share = Recorder(), Share("n1")
+    async with running(dataplane, share) as loop:
+        await loop.done_once.wait()
+        share.dirty.groups.add("ag-1")
+        loop.wake()
+        await asyncio.sleep(0.05)
+        assert len(dataplane.applies) == 1
+        share.dirty.programs.add("knp.d.p")
+        loop.wake()
+        async with asyncio.timeout(10):
+            while len(dataplane.applies) == 1:
+                await asyncio.sleep(0.01)
+    assert (dataplane.applies[1][1].groups, dataplane.applies[1][1].programs) == ({"ag-1"}, {"knp.d.p"})
+
+
 async def test_what_changes_nothing_here_counts_as_in_the_kernel() -> None:
     dataplane, share = Recorder(), Share("n1")
     heard, told = [Applied(nodestates="7")], 0

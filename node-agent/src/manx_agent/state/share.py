@@ -62,9 +62,14 @@ class DirtySet:
         self.pools = self.settings = self.everything = False
         return taken
 
-    def __bool__(self) -> bool:
-        objects = self.endpoints or self.classes or self.programs or self.groups
+    @property
+    def beyond_groups(self) -> bool:
+        """Whether something else than members of groups changed."""
+        objects = self.endpoints or self.classes or self.programs
         return bool(objects or self.pools or self.settings or self.everything)
+
+    def __bool__(self) -> bool:
+        return self.beyond_groups or bool(self.groups)
 
 
 class Share:
