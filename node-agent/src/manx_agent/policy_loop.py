@@ -70,7 +70,7 @@ class PolicyLoop:
         self._wake = asyncio.Event()
         self._woken_at = 0.0
         self._pressing = asyncio.Event()
-        self._rest, self._rested_at, self._moment_at = REST, 0.0, 0.0
+        self._rest, self._applied_at = REST, 0.0
         self._waiting: dict[str, asyncio.Future[None]] = {}
         self.status = PolicyStatus()
         self.done_once = asyncio.Event()
@@ -151,17 +151,20 @@ class PolicyLoop:
         """At least one turn of the loop: what the watches deliver in it goes together."""
         await asyncio.sleep(0)
         with suppress(TimeoutError):
-            async with asyncio.timeout(max(0.0, self._rested_at - time.monotonic())):
+            async with asyncio.timeout(self._left_of(self._rest)):
                 await self._pressing.wait()
         if not self._waiting:
-            await asyncio.sleep(max(0.0, self._moment_at - time.monotonic()))
+            await asyncio.sleep(self._left_of(min(self._rest, MOMENT)))
+
+    def _left_of(self, rest: float) -> float:
+        """Seconds of a rest after the last apply."""
+        return max(0.0, self._applied_at + rest - time.monotonic())
 
     async def _apply_and_rest(self) -> None:
-        streaming = time.monotonic() - self._rested_at < STREAM
+        streaming = time.monotonic() - self._applied_at - self._rest < STREAM
         self._rest = min(self._rest * 2, LONGEST_REST) if streaming else REST
         await self._apply()
-        self._moment_at = time.monotonic() + min(self._rest, MOMENT)
-        self._rested_at = time.monotonic() + self._rest
+        self._applied_at = time.monotonic()
 
     async def _apply(self) -> None:
         started = self._woken_at or time.monotonic()

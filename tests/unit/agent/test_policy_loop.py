@@ -161,9 +161,15 @@ async def test_the_kernel_is_compared_as_often_as_the_settings_say(monkeypatch: 
     assert dataplane.applies[-1][1].settings
 
 
-async def test_a_stream_rests_between_applies_and_a_pod_waits_for_no_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def long_rests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Longer than any test waits."""
     monkeypatch.setattr(policy_loop, "REST", 30.0)
     monkeypatch.setattr(policy_loop, "LONGEST_REST", 30.0)
+
+
+@pytest.mark.usefixtures("long_rests")
+async def test_a_stream_rests_between_applies_and_a_pod_waits_for_no_rest() -> None:
     dataplane, share = Recorder(), Share("n1")
     async with running(dataplane, share) as loop:
         await loop.done_once.wait()
@@ -177,9 +183,8 @@ async def test_a_stream_rests_between_applies_and_a_pod_waits_for_no_rest(monkey
     assert [len(dirty.groups) for _, dirty in dataplane.applies] == [0, 20, 0]
 
 
-async def test_in_a_stream_of_members_a_policy_waits_for_a_moment_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(policy_loop, "REST", 30.0)
-    monkeypatch.setattr(policy_loop, "LONGEST_REST", 30.0)
+@pytest.mark.usefixtures("long_rests")
+async def test_in_a_stream_of_members_a_policy_waits_for_a_moment_alone() -> None:
     dataplane, share = Recorder(), Share("n1")
     async with running(dataplane, share) as loop:
         await loop.done_once.wait()
