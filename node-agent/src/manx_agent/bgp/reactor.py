@@ -28,6 +28,7 @@ from exabgp.reactor.api.command import announce, rib
 
 from manx_agent.bgp import inside
 from manx_agent.bgp.matching import match_neighbors
+from manx_agent.bgp.relay import swallow
 
 SOON = 0.001
 """Seconds to wait where something is to be sent."""
@@ -194,7 +195,7 @@ class RestingReactor(_Reactor):  # type: ignore[misc,valid-type]
             helper.attend()
         self._ready = self._poller.poll(self._patience(milliseconds))
         if self._signals.fileno() in self._ready:
-            _drain(self._signals)
+            swallow(self._signals)
         return iter(())
 
     def _patience(self, milliseconds: int) -> float:
@@ -230,14 +231,6 @@ def _signal_socket() -> socket.socket:
     writer.setblocking(False)
     signal.set_wakeup_fd(writer.detach(), warn_on_full_buffer=False)
     return reader
-
-
-def _drain(reader: socket.socket) -> None:
-    try:
-        while reader.recv(4096):
-            pass
-    except BlockingIOError:
-        return
 
 
 def install() -> None:

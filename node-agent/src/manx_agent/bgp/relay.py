@@ -234,7 +234,7 @@ class Input:
 
     def take(self) -> list[str]:
         """The lines that have come."""
-        _swallow(self._reader)
+        swallow(self._reader)
         lines = []
         while self._lines:
             lines.append(self._lines.popleft())
@@ -254,7 +254,8 @@ class Input:
             return  # unread wake-ups wake as well
 
 
-def _swallow(reader: socket.socket) -> None:
+def swallow(reader: socket.socket) -> None:
+    """What is to be read without waiting: it only wakes."""
     try:
         while reader.recv(RECEIVE_BYTES):
             pass

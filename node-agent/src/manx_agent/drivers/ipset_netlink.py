@@ -23,6 +23,7 @@ from typing import NamedTuple
 from manx_agent.drivers.netlink_codec import NFGENMSG, Value, attributes, bits_of, nested, packed
 from manx_agent.drivers.netlink_codec import parsed as parsed_attributes
 from manx_agent.drivers.netlink_wire import Message, NetlinkError, Wire
+from manx_core.policy.protocols import NUMBERS, WITH_PORTS
 
 FEW = 64
 """Lines for which starting the program costs more."""
@@ -44,7 +45,7 @@ _BUSY = 4100
 """IPSET_ERR_BUSY: something refers to the set."""
 
 _LINE = re.compile(r"(add|del) (\S+) ([0-9a-f.:]+)(?:/(\d{1,3}))?(?:,(?:(tcp|udp|sctp):(\d{1,5})|([a-z][^\s,:]*)))?")
-_PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
+_PROTOCOLS = {name.lower(): NUMBERS[name] for name in WITH_PORTS}
 _PORT_MAX = 0xFFFF
 
 
