@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import subprocess
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -28,8 +27,7 @@ from bench.scale.processes import until
 from bench.scale.pulse import Pulse
 from bench.scale.server import seen
 from bench.scale.snapshots import difference, snapshot
-from bench.scale.world import World
-from lab.binaries import KUBE
+from bench.scale.world import World, kubectl
 from manx_kube.client import PatchType
 from manx_kube.resources import NAMESPACES, NETWORK_POLICIES, NODES, PODS, SERVICE_ACCOUNTS
 
@@ -165,10 +163,9 @@ class Bursts:
         for number, item in enumerate(items):
             item["apiVersion"], item["kind"] = NETWORK_POLICIES.api_version, NETWORK_POLICIES.kind
             item["spec"]["ingress"][0]["ports"] = [{"port": 10_000 + number}]
-        text = msgspec.json.encode({"apiVersion": "v1", "kind": "List", "items": items})
-        argv = [str(KUBE.directory / "kubectl"), f"--kubeconfig={self._world.server.kubeconfig}", "create", "-f", "-"]
+        text = msgspec.json.encode({"apiVersion": "v1", "kind": "List", "items": items}).decode()
         began = time.perf_counter()
-        await asyncio.to_thread(subprocess.run, argv, input=text, check=True, stdout=subprocess.DEVNULL)
+        await asyncio.to_thread(kubectl, self._world.server, "create", "-f", "-", given=text)
         return began
 
     async def _drain(self) -> float:

@@ -157,10 +157,10 @@ async def world(size: Size, say: Say | None = None, *, players: bool = True) -> 
 def _with_token(server: apiserver.ApiServer) -> Path:
     """A kubeconfig with a service account's token, as pods have it: the server remembers for some seconds whose it is.
     A client's certificate it verifies anew at each request, which was a twelfth of what it did."""
-    _kubectl(server, "wait", "namespace/default", "--for=create", "--timeout=60s")
-    _kubectl(server, "create", "serviceaccount", ACCOUNT, "--namespace=default")
-    _kubectl(server, "create", "clusterrolebinding", ACCOUNT, "--clusterrole=cluster-admin", f"--user={USER}")
-    token = _kubectl(server, "create", "token", ACCOUNT, "--namespace=default", "--duration=24h")
+    kubectl(server, "wait", "namespace/default", "--for=create", "--timeout=60s")
+    kubectl(server, "create", "serviceaccount", ACCOUNT, "--namespace=default")
+    kubectl(server, "create", "clusterrolebinding", ACCOUNT, "--clusterrole=cluster-admin", f"--user={USER}")
+    token = kubectl(server, "create", "token", ACCOUNT, "--namespace=default", "--duration=24h")
     document = yaml.safe_load(server.kubeconfig.read_text())
     document["users"][0]["user"] = {"token": token.strip()}
     path = server.directory / "token.kubeconfig"
@@ -169,7 +169,8 @@ def _with_token(server: apiserver.ApiServer) -> Path:
     return path
 
 
-def _kubectl(server: apiserver.ApiServer, *args: str, given: str = "") -> str:
+def kubectl(server: apiserver.ApiServer, *args: str, given: str = "") -> str:
+    """Blocking: what it prints; `given` is its standard input. Raises CalledProcessError."""
     argv = [str(KUBE.directory / "kubectl"), f"--kubeconfig={server.kubeconfig}", *args]
     return subprocess.run(argv, input=given, text=True, check=True, stdout=subprocess.PIPE).stdout
 
@@ -185,7 +186,7 @@ def _install(server: apiserver.ApiServer) -> None:
     """The kinds and what guards them, out of the manifest that users create."""
     text = (CHECKOUT / "manifests/operator.yaml").read_text()
     wanted = [obj for obj in yaml.safe_load_all(text) if obj and obj["kind"] in INSTALLED]
-    _kubectl(server, "create", "-f", "-", given=yaml.safe_dump_all(wanted))
+    kubectl(server, "create", "-f", "-", given=yaml.safe_dump_all(wanted))
 
 
 async def _established(client: KubeClient, path: str) -> None:
