@@ -28,6 +28,7 @@ CALICO: dict[r.Resource, Literal["np", "gnp"]] = {r.CALICO_NETWORK_POLICIES: "np
 OF_KIND = {kind: resource for resource, kind in CALICO.items()}
 IN_FORCE = "InForce"
 WAITING = (IN_FORCE, "False", "Waiting")
+NOT_WRITTEN = (IN_FORCE, "False", "NotWritten")
 
 Raw = Mapping[str, Any]
 
@@ -180,7 +181,9 @@ def _pressing(before: Raw, after: Raw) -> bool:
     """Whether the change is of what the user declared, or answers it."""
     if before.get("observedGeneration", 0) != after["observedGeneration"]:
         return True
-    return bool(_verdicts(after) - _verdicts(before) - {WAITING})
+    said = _verdicts(before)
+    can_wait = set() if NOT_WRITTEN in said else {WAITING}  # a user's change is answered; pods that came are not
+    return bool(_verdicts(after) - said - can_wait)
 
 
 def _verdicts(status: Raw) -> set[tuple[str, str, str]]:

@@ -12,6 +12,7 @@ IN_FORCE = ("InForce", "True", "InForce")
 WAITING = ("InForce", "False", "Waiting")
 VALID = ("Valid", "True", "Valid")
 INVALID = ("Valid", "False", "Invalid")
+NOT_WRITTEN = ("InForce", "False", "NotWritten")
 
 
 def status(*said: tuple[str, str, str], generation: int = 1, message: str = "", nodes: int = 0) -> dict[str, Any]:
@@ -26,6 +27,7 @@ def status(*said: tuple[str, str, str], generation: int = 1, message: str = "", 
         (status(VALID, IN_FORCE), status(VALID, IN_FORCE, nodes=5, message="on all 5 nodes"), False),
         (status(VALID, IN_FORCE), status(VALID, WAITING), False),
         (status(VALID, WAITING, message="n1"), status(VALID, WAITING, message="n2"), False),
+        (status(VALID, NOT_WRITTEN), status(VALID, WAITING), True),
         (status(VALID, WAITING), status(VALID, IN_FORCE), True),
         (status(VALID, WAITING), status(VALID, ("InForce", "True", "NothingSelected")), True),
         (status(VALID, IN_FORCE), status(INVALID, IN_FORCE), True),
