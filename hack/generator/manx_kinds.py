@@ -28,14 +28,12 @@ _ADDRESS: Schema = {"pattern": f"^({_V4}|{_V6})$"}
 _IPV4_OR_NONE: Schema = {"pattern": f"^({_V4})?$"}
 _IPV6_OR_NONE: Schema = {"pattern": f"^({_V6})?$"}
 _PROTOCOL = "(TCP|UDP|SCTP|UDPLite|ICMP|ICMPv6|25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9][0-9]?)?"
+_POD_LINE = "^[^ /]+/[^ /]+ [^ ]+ [^ ]+( [^ =]+=[A-Z]+:[0-9]+)*$"
 _EPOCH: Schema = {"minimum": 0, "description": "The writer's Lease epoch; an update with a lower one is refused."}
 
 LIMITS: dict[tuple[str, str], Schema] = {
     **{(f"{kind}Spec", "epoch"): _EPOCH for kind in ("NodeState", "PolicyClass", "PolicyProgram", "AddressGroup",
                                                      "MeshNode", "IPAMBlock")},
-    ("Endpoint", "namespace"): _NAME,
-    ("Endpoint", "name"): _NAME,
-    ("Endpoint", "policy_class"): {"maxLength": 253},
     ("PoolSettings", "cidr"): {"pattern": f"^{_NET}$"},
     ("BgpSettings", "as_number"): _AS,
     ("BgpSettings", "router_id"): _IPV4_OR_NONE,
@@ -46,6 +44,7 @@ LIMITS: dict[tuple[str, str], Schema] = {
     ("BgpPeer", "as_number"): _AS,
     ("BgpPeer", "port"): _PORT_NUMBER,
     ("NodeStateSpec", "ipv4"): _IPV4_OR_NONE,
+    ("NodeStateSpec", "pods"): {"items": {"pattern": _POD_LINE}},
     ("NodeStateSpec", "mtu"): {"minimum": 0, "maximum": 65535},
     ("NodeStateSpec", "ipv6"): _IPV6_OR_NONE,
     ("PolicySettings", "mark_mask"): {"minimum": 0, "maximum": 0xFFFFFFFF},

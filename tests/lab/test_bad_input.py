@@ -112,7 +112,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     (manx("AddressGroup", "g-1", group="g"), "metadata.name", "<spec.group>-<spec.chunk>"),
     (manx("NodeState", "bad", mtu=-1), "spec.mtu", "0"),
     (manx("NodeState", "bad", bgp={"asNumber": 0}), "spec.bgp.asNumber", "1"),
-    (manx("NodeState", "bad", endpoints=[{"name": "x"}]), "spec.endpoints[0].uid", "Required value"),
+    (manx("NodeState", "bad", pods=["x"]), "spec.pods[0]", "should match"),
     (manx("IPAMBlock", "bad", cidr="10.9.0.0/26", pool="p", node="n"), "metadata.name", "spec.cidr with dashes"),
 ]  # fmt: skip
 

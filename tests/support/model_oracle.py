@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from manx_core.api.core_v1 import EndpointSlice, Namespace, Pod, ServiceAccount
 from manx_core.api.tier import BUILT_IN, Tier
-from manx_core.api.v1alpha1 import AddressGroupSpec, ClassTier, Endpoint, PolicyClassSpec, PolicyProgramSpec
+from manx_core.api.v1alpha1 import AddressGroupSpec, ClassTier, PolicyClassSpec, PolicyProgramSpec
 from manx_core.policy import (
     CompiledPolicy,
     GroupDef,
@@ -22,6 +22,7 @@ from manx_core.policy import (
     network_set_item,
     pod_item,
 )
+from manx_core.policy.endpoint import Endpoint
 from manx_core.policy.scope import SERVICE_ACCOUNT, hash20
 from manx_operator.model import NetworkSetFacts, PolicyId, PolicyModel
 from manx_operator.model.policies import Declared, InForce, judge
@@ -127,7 +128,7 @@ def expected(inputs: Inputs) -> Outcome:
     for key, pod in sorted(pods.items()):
         name, node = _class_name(key, pod, inputs), pod.spec.node_name
         effective = _effective(name, key[0], bool(applying[key]), inputs)
-        endpoint = Endpoint(namespace=key[0], name=key[1], uid=pod.metadata.uid, policy_class=effective)
+        endpoint = Endpoint(*key, pod.metadata.uid, effective, named_ports(pod))
         endpoints.setdefault(node, []).append(endpoint)
         if applying[key]:
             tiers = _tiers(applying[key], inputs)

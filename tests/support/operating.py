@@ -12,6 +12,7 @@ from typing import Any
 
 from fakeapi import FakeApi, Request
 from informing import eventually
+from manx_core.policy.endpoint import Endpoint, endpoint_of
 from manx_core.span import span_label
 from manx_kube.client import KubeClient
 from manx_kube.config import ApiConfig
@@ -24,6 +25,7 @@ from manx_kube.resources import (
     NAMESPACES,
     NETWORK_POLICIES,
     NODE_REPORTS,
+    NODE_STATES,
     NODES,
     PODS,
     Resource,
@@ -236,6 +238,12 @@ async def settled(world: Cluster, leader: Leader, condition: Callable[[], object
         return leader.idle and versions == heard and bool(condition())
 
     await eventually(quiet)
+
+
+def listed(world: Cluster, node: str) -> list[Endpoint]:
+    """What the node's NodeState lists; nothing where there is none."""
+    state = world.all(NODE_STATES).get(node, {"spec": {}})
+    return [endpoint_of(line) for line in state["spec"].get("pods", [])]
 
 
 def _keyed(world: Cluster, resource: Resource) -> list[tuple[tuple[str, str], Obj]]:

@@ -25,6 +25,7 @@ from manx_core.api.v1alpha1 import (
     PolicyClassSpec,
     PolicyProgram,
 )
+from manx_core.policy.endpoint import Endpoint, line_of
 from manx_operator.model import Changes, DesiredObject, Key, PolicyModel
 from policy_chain import POOLS
 
@@ -102,8 +103,8 @@ class Agents:
             self.by_node[node].hear(key, found if node in wanted else None, self._version)
         self._holds[key] = wanted
 
-    def _tell(self, node: str, endpoints: Iterable[object]) -> None:
-        spec = NodeStateSpec(epoch=1, endpoints=tuple(endpoints), pools=POOLS)  # type: ignore[arg-type]
+    def _tell(self, node: str, endpoints: Iterable[Endpoint]) -> None:
+        spec = NodeStateSpec(epoch=1, pods=tuple(map(line_of, endpoints)), pools=POOLS)
         self.by_node[node].share.set_node_state(NodeState(metadata=ObjectMeta(name=node), spec=spec))
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from bench.scale.load import HERE, together
 from manx_core.api.v1alpha1 import IPAMBlock, NodeState
+from manx_core.policy.endpoint import endpoint_of
 from manx_kube.client import KubeClient
 from manx_kube.errors import KubeError
 from manx_kube.informer import Batch, Informer
@@ -78,7 +79,7 @@ class Players:
         state = self._states.get(node)
         if state is None or not blocks:
             return
-        pods = {endpoint.uid: (endpoint.namespace, endpoint.name) for endpoint in state.spec.endpoints}
+        pods = {endpoint.uid: (endpoint.namespace, endpoint.name) for endpoint in map(endpoint_of, state.spec.pods)}
         given = self._give(self._given[node], pods, blocks)
         for block in blocks:
             network = ipaddress.ip_network(block.spec.cidr)

@@ -25,6 +25,7 @@ from manx_agent.report import Inputs, node_report
 from manx_agent.state.share import Share
 from manx_core.api import v1alpha1
 from manx_core.api.core_v1 import Namespace, NetworkPolicy, ObjectMeta, Pod
+from manx_core.policy.endpoint import Endpoint, line_of
 from manx_core.span import span_labels
 from manx_operator.model import DesiredObject, PolicyId, PolicyModel
 
@@ -73,7 +74,7 @@ def _sizes(model: PolicyModel, lengths: Lengths) -> Iterator[tuple[str, int]]:
             yield kind, len(msgspec.json.encode(_object(desired, share)))
     endpoints = model.endpoints(here)
     others: tuple[Any, ...] = (
-        v1alpha1.NodeState(_meta(here), v1alpha1.NodeStateSpec(1, endpoints=endpoints)),
+        v1alpha1.NodeState(_meta(here), v1alpha1.NodeStateSpec(1, pods=tuple(map(line_of, endpoints)))),
         v1alpha1.NodeReport(_meta(here), _report(share)),
         _block(here, endpoints),
     )
@@ -111,7 +112,7 @@ def _report(share: Share) -> v1alpha1.NodeReportStatus:
     return node_report(Inputs("0", 1.0, share, status, BgpOutcome()), v1alpha1.NodeReportStatus(), 1.0)
 
 
-def _block(node: str, endpoints: Iterable[v1alpha1.Endpoint]) -> v1alpha1.IPAMBlock:
+def _block(node: str, endpoints: Iterable[Endpoint]) -> v1alpha1.IPAMBlock:
     """With the node's pods in one block, all other addresses freed."""
     addresses = [f"100.100.100.{number}" for number in range(_ADDRESSES)]
     allocations = tuple(

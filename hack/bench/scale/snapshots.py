@@ -21,7 +21,7 @@ from manx_kube.resources import ADDRESS_GROUPS, NODE_STATES, POLICY_CLASSES, Res
 Obj = dict[str, Any]
 Snapshot = dict[tuple[str, str], frozenset[str]]
 """(plural, name) → its elements."""
-_PARTS = {ADDRESS_GROUPS: "members", NODE_STATES: "endpoints", POLICY_CLASSES: "tiers"}
+_PARTS = {ADDRESS_GROUPS: "members", NODE_STATES: "pods", POLICY_CLASSES: "tiers"}
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,7 @@ class World:
         """Until all pods are in NodeStates."""
         while True:
             states = await self.client.list_all(NODE_STATES, NodeState)
-            if sum(len(state.spec.endpoints) for state in states.items) >= self.size.pods:
+            if sum(len(state.spec.pods) for state in states.items) >= self.size.pods:
                 return
             await asyncio.sleep(0.5)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from manx_core.api.v1alpha1 import NodeStateSpec
 from manx_core.bgp.nodes import Speaker
+from manx_core.policy.endpoint import line_of
 from manx_kube import resources as r
 from manx_operator.blocks import Blocks
 from manx_operator.decide import KEEP, Keep, Wanted
@@ -67,7 +68,7 @@ class DesiredState:
             pools=self.pools.settings,
             bgp=speaker.settings,
             peers=speaker.peers,
-            endpoints=self.model.endpoints(name),
+            pods=tuple(map(line_of, self.model.endpoints(name))),
             policy=self.kinds.policy_settings(name),
             ipam_problem=self.blocks.problem(name),
         )

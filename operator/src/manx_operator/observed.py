@@ -22,6 +22,7 @@ from manx_core.api.v1alpha1 import (
     PolicyProgramSpec,
     RuleEnd,
 )
+from manx_core.policy.endpoint import classes_of
 from manx_core.span import span_label
 from manx_kube.informer import Informer
 from manx_kube.resources import ADDRESS_GROUPS, NODE_STATES, POLICY_CLASSES, POLICY_PROGRAMS, Resource
@@ -172,8 +173,7 @@ class Observed:
 def references(spec: Any) -> frozenset[Key]:
     """What an object of ours names. A group is referred to by its chunk 0, which refers to the others."""
     if isinstance(spec, NodeStateSpec):
-        names = {endpoint.policy_class for endpoint in spec.endpoints} - {"", OPEN_CLASS}
-        return frozenset(Key(POLICY_CLASSES, name) for name in names)
+        return frozenset(Key(POLICY_CLASSES, name) for name in classes_of(spec.pods) - {OPEN_CLASS})
     if isinstance(spec, PolicyClassSpec):
         return frozenset(Key(POLICY_PROGRAMS, name) for tier in spec.tiers for name in tier.policies)
     if isinstance(spec, PolicyProgramSpec):

@@ -14,7 +14,6 @@ from manx_core.api.v1alpha1 import (
     AddressGroup,
     AddressGroupSpec,
     ClassTier,
-    Endpoint,
     IPAMBlock,
     IPAMBlockSpec,
     IPAMBlockStatus,
@@ -31,6 +30,7 @@ from manx_core.api.v1alpha1 import (
     Rule,
     RuleEnd,
 )
+from manx_core.policy.endpoint import Endpoint, line_of
 
 
 def policy_class(name: str, version: int, *policies: str) -> PolicyClass:
@@ -46,7 +46,9 @@ def chunk(group: str, number: int, chunks: int, *members: str, version: int = 1)
 
 
 def node_state(*endpoints: Endpoint, pools: tuple[PoolSettings, ...] = ()) -> NodeState:
-    return NodeState(metadata=ObjectMeta(name="n1"), spec=NodeStateSpec(epoch=1, endpoints=endpoints, pools=pools))
+    return NodeState(
+        metadata=ObjectMeta(name="n1"), spec=NodeStateSpec(epoch=1, pods=tuple(map(line_of, endpoints)), pools=pools)
+    )
 
 
 def local(container_id: str, uid: str = "u1") -> LocalEndpoint:

@@ -33,10 +33,7 @@ def test_a_difference_counts_objects_and_what_of_them_is_another(
 
 
 def test_endpoints_count_each_and_a_program_as_one() -> None:
-    one, two = (
-        {"metadata": {}, "spec": {"endpoints": [{"uid": uid} for uid in uids], "mtu": mtu}}
-        for uids, mtu in (("ab", 1), ("abc", 2))
-    )
+    one, two = ({"metadata": {}, "spec": {"pods": list(uids), "mtu": mtu}} for uids, mtu in (("ab", 1), ("abc", 2)))
     found = difference({("n", "x"): elements(NODE_STATES, one)}, {("n", "x"): elements(NODE_STATES, two)})
     assert found == Difference(1, 3)  # the rest of the spec goes, comes, and an endpoint comes
     rules = [{"metadata": {}, "spec": {"ingress": [{"ports": [n]}]}} for n in (1, 2)]

@@ -6,8 +6,9 @@ import itertools
 
 from hypothesis import given, settings
 
-from manx_core.api.v1alpha1 import AddressGroupSpec, ClassTier, Endpoint, PolicyClassSpec, PolicyProgramSpec
+from manx_core.api.v1alpha1 import AddressGroupSpec, ClassTier, PolicyClassSpec, PolicyProgramSpec
 from manx_core.policy import Cluster, Flow, Groups
+from manx_core.policy.endpoint import Endpoint
 from manx_core.policy.evaluate import evaluate
 from manx_core.policy.verdict import verdict
 from manx_operator.model import PolicyId, PolicyModel

@@ -22,7 +22,7 @@ from manx_kube.resources import (
     POLICY_PROGRAMS,
 )
 from manx_operator.observed import Key
-from operating import FAST, Cluster, cluster, leading, settled
+from operating import FAST, Cluster, cluster, leading, listed, settled
 
 
 def small(world: Cluster) -> None:
@@ -45,7 +45,7 @@ async def test_a_node_gets_its_state_its_place_in_the_mesh_and_a_block() -> None
             assert state["epoch"] == mesh["epoch"] == block["spec"]["epoch"] == 7
             assert state["ipv4"] == mesh["ipv4"] == "192.0.2.1"
             assert state["pools"] == [{"name": "pool", "cidr": "10.1.0.0/16", "natOutgoing": True}]
-            assert [(e["name"], e["policyClass"]) for e in state["endpoints"]] == [("web", "open")]
+            assert [(e.name, e.policy_class) for e in listed(world, "n1")] == [("web", "open")]
             assert mesh["blocks"] == [block["spec"]["cidr"]]
             assert Counter(r.resource for r in world.writes()) == {
                 "nodestates.manx.dev": 2, "meshnodes.manx.dev": 2, "ipamblocks.manx.dev": 2,
@@ -121,7 +121,7 @@ async def test_what_is_right_is_not_written_again_by_the_next_leader() -> None:
             await settled(world, leader)
             assert world.writes() == []
             world.pod("other", "n1")
-            await settled(world, leader, lambda: len(world.all(NODE_STATES)["n1"]["spec"]["endpoints"]) == 2)
+            await settled(world, leader, lambda: len(listed(world, "n1")) == 2)
             assert [(r.resource, r.body["spec"]["epoch"]) for r in world.writes()] == [("nodestates.manx.dev", 2)]
 
 
@@ -135,8 +135,8 @@ async def test_leftovers_and_damage_are_put_right() -> None:
             assert set(world.all(NODE_STATES)) == {"n1", "n2"}
             assert not world.all(POLICY_CLASSES)
             spoiled = world.all(NODE_STATES)["n1"]
-            world.put(NODE_STATES, {**spoiled, "spec": {**spoiled["spec"], "endpoints": []}})
-            await settled(world, leader, lambda: world.all(NODE_STATES)["n1"]["spec"]["endpoints"])
+            world.put(NODE_STATES, {**spoiled, "spec": {**spoiled["spec"], "pods": []}})
+            await settled(world, leader, lambda: listed(world, "n1"))
             world.delete(MESH_NODES, "n2")
             await settled(world, leader, lambda: "n2" in world.all(MESH_NODES))
 
@@ -188,7 +188,7 @@ async def test_an_explicit_peer_concerns_its_node_alone_and_a_bad_one_none() -> 
             assert [r.name for r in world.writes()] == ["n1"]
             world.put(BGP_PEERS, {"metadata": {"name": "tor"}, "spec": {**spec, "asNumber": "abc"}})
             world.pod("x", "n1")
-            await settled(world, leader, lambda: world.all(NODE_STATES)["n1"]["spec"].get("endpoints"))
+            await settled(world, leader, lambda: listed(world, "n1"))
             assert world.all(NODE_STATES)["n1"]["spec"]["peers"] == peers
 
 

@@ -23,7 +23,7 @@ from manx_kube.resources import (
     TIERS,
     Resource,
 )
-from operating import Cluster, cluster, leading, settled
+from operating import Cluster, cluster, leading, listed, settled
 
 WEB = "app == 'web'"
 
@@ -85,9 +85,7 @@ async def test_policies_of_all_kinds_meet_at_a_pod() -> None:
                 {"name": "early", "policies": ["gnp.guard"], "defaultAction": "Pass"},
                 {"name": "default", "policies": ["knp.d.in", "np.d.out"]},
             ]
-            assert [e["policyClass"] for e in world.all(NODE_STATES)["n1"]["spec"]["endpoints"]] == [
-                made["metadata"]["name"]
-            ]
+            assert [e.policy_class for e in listed(world, "n1")] == [made["metadata"]["name"]]
             assert members(world) == [
                 [],
                 ["10.9.0.1,tcp:5432"],
@@ -113,7 +111,7 @@ async def test_each_kind_goes_without_trace() -> None:
             await settled(world, leader, lambda: not world.all(POLICY_PROGRAMS))
             assert not world.all(POLICY_CLASSES)
             assert not world.all(ADDRESS_GROUPS)
-            assert world.all(NODE_STATES)["n1"]["spec"]["endpoints"][0]["policyClass"] == "open"
+            assert listed(world, "n1")[0].policy_class == "open"
 
 
 def _first_tier(world: Cluster) -> str:
@@ -270,8 +268,7 @@ def put_account(world: Cluster, name: str, **labels: str) -> None:
 
 
 def classes_of(world: Cluster) -> dict[str, str]:
-    endpoints = world.all(NODE_STATES)["n1"]["spec"].get("endpoints", [])
-    return {each["name"]: each.get("policyClass", "") for each in endpoints}
+    return {each.name: each.policy_class for each in listed(world, "n1")}
 
 
 async def test_a_pod_waits_closed_for_its_service_account() -> None:

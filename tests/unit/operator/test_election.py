@@ -18,7 +18,7 @@ from manx_kube.resources import BGP_CONFIGURATIONS, INSTALLATIONS, LEASES, NODE_
 from manx_operator.control import Control
 from manx_operator.inputs import Inputs
 from manx_operator.main import Operator
-from operating import FAST, Cluster, cluster
+from operating import FAST, Cluster, cluster, listed
 
 
 @pytest.fixture(autouse=True)
@@ -45,8 +45,7 @@ async def replica(
 
 
 def endpoints(world: Cluster) -> set[str]:
-    state = world.all(NODE_STATES).get("n1", {"spec": {}})
-    return {endpoint["name"] for endpoint in state["spec"].get("endpoints", [])}
+    return {endpoint.name for endpoint in listed(world, "n1")}
 
 
 def holder(world: Cluster) -> str:

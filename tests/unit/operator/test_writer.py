@@ -24,7 +24,7 @@ from manx_operator.limiter import TokenBucket
 from manx_operator.observed import Key, Observed
 from manx_operator.settings import Settings
 from manx_operator.writer import Writer
-from operating import FAST, Clock, Cluster, cluster, leading, new_term, settled
+from operating import FAST, Clock, Cluster, cluster, leading, listed, new_term, settled
 
 
 def small(world: Cluster) -> None:
@@ -85,7 +85,7 @@ async def test_a_leader_that_slept_undoes_nothing() -> None:
             world.api.freeze_watches()
             world.pod("second", "n1")
             async with leading(world, epoch=2) as new:
-                await settled(world, new, lambda: len(world.all(NODE_STATES)["n1"]["spec"]["endpoints"]) == 2)
+                await settled(world, new, lambda: len(listed(world, "n1")) == 2)
                 right = world.all(NODE_STATES)["n1"]
                 old.control.model.set_pod(("d", "web"), None)  # what it believes is no longer so
                 old.control.flush()
@@ -133,7 +133,7 @@ async def test_many_changes_in_one_window_are_one_write() -> None:
             world.forget_requests()
             for number in range(30):
                 world.pod(f"p{number}", "n1")
-            await settled(world, leader, lambda: len(world.all(NODE_STATES)["n1"]["spec"]["endpoints"]) == 31)
+            await settled(world, leader, lambda: len(listed(world, "n1")) == 31)
             assert 1 <= world.api.count(is_put) <= 3
 
 
@@ -176,9 +176,9 @@ async def test_a_node_waits_for_its_class_and_the_class_for_its_program() -> Non
             world.policy("p", {"app": "web"}, {"app": "x"})
             await eventually(lambda: world.all(ADDRESS_GROUPS) and leader.control.writer._backoffs)
             assert not world.all(POLICY_CLASSES)
-            assert world.all(NODE_STATES)["n1"]["spec"]["endpoints"][0]["policyClass"] == "open"
+            assert listed(world, "n1")[0].policy_class == "open"
             await settled(world, leader, lambda: world.all(POLICY_CLASSES))
-            assert world.all(NODE_STATES)["n1"]["spec"]["endpoints"][0]["policyClass"] != "open"
+            assert listed(world, "n1")[0].policy_class != "open"
 
 
 async def test_labels_come_before_the_node_and_go_later() -> None:
@@ -190,12 +190,12 @@ async def test_labels_come_before_the_node_and_go_later() -> None:
             await settled(world, leader, lambda: world.all(POLICY_CLASSES))
             world.forget_requests()
             world.pod("web2", "n2", labels={"app": "web"})
-            await settled(world, leader, lambda: world.all(NODE_STATES)["n2"]["spec"].get("endpoints"))
+            await settled(world, leader, lambda: listed(world, "n2"))
             order = [r.resource.split(".")[0] for r in world.writes()]
             assert order == ["addressgroups", "policyprograms", "policyclasses", "nodestates"]
             world.forget_requests()
             world.delete(PODS, "web2", "d")
-            await eventually(lambda: not world.all(NODE_STATES)["n2"]["spec"].get("endpoints"))
+            await eventually(lambda: not listed(world, "n2"))
             assert [r.resource for r in world.writes()] == ["nodestates.manx.dev"]
             kinds = (ADDRESS_GROUPS, POLICY_PROGRAMS, POLICY_CLASSES)
             labels = span_label("n2")

@@ -39,17 +39,6 @@ class Condition(KubeStruct, frozen=True, gc=False):
 # --- NodeState: what only this node needs; written by the operator -------------------------------------------------
 
 
-class Endpoint(KubeStruct, frozen=True, gc=False):
-    """A pod scheduled to this node that has, or will have, an address of its own."""
-
-    namespace: str
-    name: str
-    uid: str
-    """The pod's UID: a pod of the same name made later is another endpoint."""
-    policy_class: str = ""
-    """The PolicyClass whose policies apply, "open" for none. Empty: not decided yet, so closed."""
-
-
 class PoolSettings(KubeStruct, frozen=True, gc=False):
     """What a node's kernel must know of an IPPool."""
 
@@ -128,7 +117,10 @@ class NodeStateSpec(KubeStruct, frozen=True, gc=False):
     pools: tuple[PoolSettings, ...] = ()
     bgp: BgpSettings = BgpSettings()
     peers: tuple[BgpPeer, ...] = ()
-    endpoints: tuple[Endpoint, ...] = ()
+    pods: tuple[str, ...] = ()
+    """The pods scheduled to this node that have, or will have, an address of their own, each as a line of:
+    namespace and name with a slash between, UID, PolicyClass ("open" where no policy selects it; "-" while that is not
+    decided, so closed), and each named port as name=protocol:number."""
     policy: PolicySettings = PolicySettings()
     ipam_problem: str = ""
     """Why the operator cannot give this node more addresses; the CNI error of a pod that gets none says it."""

@@ -13,10 +13,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from manx_core.policy.cluster import Cluster, Direction, NamedPort, PodKey, PolicyKey, is_endpoint, named_ports
+    from manx_core.policy.cluster import Cluster, Direction, PodKey, PolicyKey, is_endpoint, named_ports
     from manx_core.policy.compile_calico import calico_program_name, closed_calico_policy, compile_calico_policy
     from manx_core.policy.compile_once import compile_network_policy
     from manx_core.policy.compiled import DEFAULT_TIER, CompiledPolicy, InvalidPolicy, program_name
+    from manx_core.policy.endpoint import NamedPort
     from manx_core.policy.evaluate import Decision, Flow, Groups
     from manx_core.policy.scope import GroupDef, ServiceRef, kubernetes_pods, network_set_item, pod_item
     from manx_core.policy.validate import Problem, check_network_policy
@@ -52,10 +53,11 @@ __all__ = [
 ]
 
 _MODULES = {
-    "cluster": ("Cluster", "Direction", "NamedPort", "PodKey", "PolicyKey", "is_endpoint", "named_ports"),
+    "cluster": ("Cluster", "Direction", "PodKey", "PolicyKey", "is_endpoint", "named_ports"),
     "compile_once": ("compile_network_policy",),
     "compile_calico": ("calico_program_name", "closed_calico_policy", "compile_calico_policy"),
     "compiled": ("DEFAULT_TIER", "CompiledPolicy", "InvalidPolicy", "program_name"),
+    "endpoint": ("NamedPort",),
     "evaluate": ("Decision", "Flow", "Groups"),
     "scope": ("GroupDef", "ServiceRef", "kubernetes_pods", "network_set_item", "pod_item"),
     "validate": ("Problem", "check_network_policy"),

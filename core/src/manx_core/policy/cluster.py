@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 from manx_core.api.core_v1 import Container, EndpointSlice, Namespace, NetworkPolicy, Pod, ServiceAccount
+from manx_core.policy.endpoint import NamedPort
 
 if TYPE_CHECKING:
     from manx_core.api import calico_policy
@@ -28,14 +29,6 @@ ObjectKey = tuple[str, str]
 Direction = Literal["Ingress", "Egress"]
 
 FINISHED = ("Succeeded", "Failed")
-
-
-class NamedPort(NamedTuple):
-    """A port that a container declares by name; `number` is 1 to 65535."""
-
-    name: str
-    protocol: str
-    number: int
 
 
 @dataclass(frozen=True, slots=True)

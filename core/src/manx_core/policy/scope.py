@@ -21,7 +21,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from manx_core.policy.cluster import NamedPort
+from manx_core.policy.endpoint import NamedPort
 from manx_core.selectors import EVERYTHING, NOTHING, Labels, Selector, Selects, equals, exists
 
 NAMESPACE = ":namespace"

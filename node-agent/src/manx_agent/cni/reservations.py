@@ -26,7 +26,9 @@ from contextlib import suppress
 from manx_agent.ipam import Ipam, JournalError
 from manx_agent.ipam.allocator import reservation
 from manx_agent.ipam.table import Held, reservation_key, version_of
-from manx_core.api.v1alpha1 import Endpoint, NodeStateSpec
+from manx_agent.listed import listed
+from manx_core.api.v1alpha1 import NodeStateSpec
+from manx_core.policy.endpoint import Endpoint
 
 log = logging.getLogger(__name__)
 
@@ -72,14 +74,14 @@ class Reservations:
         state = self._node_state()
         if state is None:
             return
-        listed = {endpoint.uid: endpoint for endpoint in state.endpoints}
+        expected = {endpoint.uid: endpoint for endpoint in listed(state)}
         attached = {held[0].uid for held in self._ipam.allocations().values()}
         reserved = self._ipam.reservations()
-        self._remember(listed.keys(), attached | reserved.keys())
-        await self._free(uid for uid in reserved if uid not in listed)
+        self._remember(expected.keys(), attached | reserved.keys())
+        await self._free(uid for uid in reserved if uid not in expected)
         if self._ipam.waiting:
             await self._free(self._idle(reserved))
-        absent = (endpoint for uid, endpoint in listed.items() if uid not in attached)
+        absent = (endpoint for uid, endpoint in expected.items() if uid not in attached)
         await self._reserve(endpoint for endpoint in absent if self._is_due(endpoint.uid, reserved.get(endpoint.uid)))
 
     def _remember(self, listed: Iterable[str], have: Iterable[str]) -> None:

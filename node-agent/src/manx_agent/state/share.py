@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
+from manx_agent.listed import listed
 from manx_agent.model import BgpView, Dirty, LocalEndpoint, PolicyView
 from manx_agent.state.groups import Groups
 from manx_agent.state.table import Table
@@ -110,7 +111,7 @@ class Share:
         self.dirty.pools |= before is None or before.pools != state.spec.pools
         self.dirty.settings |= before is None or before.policy != state.spec.policy
         self._set_classes_of(
-            {(e.namespace, e.name, e.uid): e.policy_class for e in state.spec.endpoints if e.policy_class}
+            {(e.namespace, e.name, e.uid): e.policy_class for e in listed(state.spec) if e.policy_class}
         )
 
     def _set_classes_of(self, class_of: dict[PodKey, str]) -> None:

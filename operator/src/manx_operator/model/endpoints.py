@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from manx_core.api.core_v1 import Pod
-from manx_core.api.v1alpha1 import Endpoint
 from manx_core.policy import NamedPort, PodKey, named_ports
+from manx_core.policy.endpoint import Endpoint
 from manx_core.policy.scope import SERVICE_ACCOUNT
 from manx_operator.model.classes import Alike, ClassTable, PodClass
 from manx_operator.model.groups import Facts
@@ -116,7 +116,7 @@ class EndpointTable:
     def put(self, pod: PodKey, facts: PodFacts) -> None:
         """The pod is an endpoint. Its node stays the same: else it is removed first."""
         old, shape, node = self._pods.get(pod), facts.shape, facts.node
-        if old is None or old.uid != facts.uid or old.shape.service_account != shape.service_account:
+        if old is None or _seen(old) != _seen(facts):
             self._dirty.add(node)
         self._pods[pod] = shape.pods[pod] = facts
         of_node = self._by_node.get(node)
@@ -206,7 +206,7 @@ class EndpointTable:
     def endpoints(self, node: str) -> tuple[Endpoint, ...]:
         """Sorted by namespace and name."""
         return tuple(
-            Endpoint(namespace=pod[0], name=pod[1], uid=facts.uid, policy_class=self._class_named(facts.shape))
+            Endpoint(*pod, facts.uid, self._class_named(facts.shape), facts.ports)
             for pod, facts in sorted(self._by_node.get(node, {}).items(), key=_pod_of)
         )
 
@@ -273,6 +273,11 @@ def _own(keys: frozenset[str]) -> frozenset[str]:
         for key in keys
         if not key.startswith(":") or key.startswith(SERVICE_ACCOUNT)
     )
+
+
+def _seen(facts: PodFacts) -> tuple[object, ...]:
+    """What the node is told of the pod, beside its class."""
+    return facts.uid, facts.ports, facts.shape.service_account
 
 
 def _pod_of(entry: tuple[PodKey, PodFacts]) -> PodKey:

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 from manx_core.api.core_v1 import EndpointSlice, Namespace, Pod, ServiceAccount
 from manx_core.api.tier import Tier
-from manx_core.api.v1alpha1 import AddressGroup, Endpoint, PolicyClass, StoredProgram
+from manx_core.api.v1alpha1 import AddressGroup, PolicyClass, StoredProgram
 from manx_core.policy import PodKey, Problem, is_endpoint
+from manx_core.policy.endpoint import Endpoint
 from manx_operator.model.classes import ClassTable
 from manx_operator.model.endpoints import EndpointTable, PodFacts, Shape
 from manx_operator.model.groups import NOTHING, Facts, GroupTable

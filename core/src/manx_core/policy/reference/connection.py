@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from manx_core.api.core_v1 import Pod
-from manx_core.policy.cluster import Cluster, Direction, NamedPort, PodKey, is_endpoint, named_ports
+from manx_core.policy.cluster import Cluster, Direction, PodKey, is_endpoint, named_ports
+from manx_core.policy.endpoint import NamedPort
 
 PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17, "icmpv6": 58, "sctp": 132, "udplite": 136}
 """IANA's numbers of the protocols that policies may name."""
