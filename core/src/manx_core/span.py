@@ -28,8 +28,12 @@ def span_label(node: str) -> str:
 def span_labels(nodes: Collection[str], was_everywhere: bool) -> dict[str, str]:
     """Labels of an object that these nodes need; `was_everywhere` gives the hysteresis between the two forms."""
     limit = NARROW_BELOW - 1 if was_everywhere else WIDEN_ABOVE
-    if len(nodes) > limit:
-        return {EVERYWHERE: ""}
+    return {EVERYWHERE: ""} if len(nodes) > limit else _single(frozenset(nodes)).copy()
+
+
+@lru_cache(maxsize=4096)
+def _single(nodes: frozenset[str]) -> dict[str, str]:
+    """What the same nodes need has the same labels, and is asked for them again and again."""
     return {span_label(node): "" for node in sorted(nodes)}
 
 

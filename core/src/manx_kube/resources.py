@@ -6,13 +6,12 @@ request less at start, and no surprise when discovery is slow). Source: Kubernet
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 
-@dataclass(frozen=True, slots=True)
-class Resource:
+class Resource(msgspec.Struct, frozen=True, gc=False, cache_hash=True):
     """One resource; `group` is "" for the core group. `str()` gives the name RBAC and messages use ("pods",
-    "leases.coordination.k8s.io")."""
+    "leases.coordination.k8s.io"). (A struct, as it is part of keys that are looked up all the time.)"""
 
     group: str
     version: str

@@ -51,6 +51,8 @@ from manx_operator.writer import Writer
 log = logging.getLogger(__name__)
 
 RESOURCE_OF = {kind: resource for resource, kind in POLICY_KINDS.items()}
+FEEDS_NOTHING = {*POLICY_KINDS, r.NODE_STATES, r.MESH_NODES}
+"""What is ours alone: of most that is heard of these, we are the echo."""
 LONGEST_GAP = 0.1
 """Seconds between two looks at what was heard, if there is much to write."""
 STATUSES_AT_LEAST = 5.0
@@ -197,7 +199,8 @@ class Control:
             self._statuses.heard(resource, event)
         if resource == r.ADDRESS_GROUPS:
             self._held.heard(batch)
-        self._flush_soon()
+        if resource not in FEEDS_NOTHING:
+            self._flush_soon()
 
     def _hear(self, resource: r.Resource, event: Event[Any]) -> None:
         name = event.key[1]

@@ -2,10 +2,11 @@
 
 Owns: the comparison of wanted and observed, and the order of writes across objects. Must not: do I/O.
 
-The order (make before break): what an object refers to is there, right, and spans every node that needs it, before the
-object is written. Only of groups it is enough that they are there: their members come and go at any time, as they do
-for those who have them already, and who waits until a busy one is right waits in vain. Nothing is deleted, and no
-node's label taken off, while that node's NodeState still leads to it.
+The order (make before break): what an object comes to refer to is there, right, and spans every node that needs it,
+before the object is written. Only of groups it is enough that they are there: their members come and go at any time, as
+they do for those who have them already, and who waits until a busy one is right waits in vain. What the object referred
+to already is looked at for the nodes that it comes to, and no others: those have it. Nothing is deleted, and no node's
+label taken off, while that node's NodeState still leads to it.
 A watch gives agents no order across kinds; they hold what they have for some seconds where something is missing. So an
 object that waits too long for what it refers to (one that the server refuses, say) is written all the same: one bad
 object shall not keep a node from hearing of anything else.
@@ -13,7 +14,7 @@ object shall not keep a node from hearing of anything else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final, Literal, Protocol
@@ -21,10 +22,10 @@ from typing import Any, Final, Literal, Protocol
 import msgspec
 
 from manx_core.api.core_v1 import ObjectMeta
-from manx_core.span import EVERYWHERE, span_label
+from manx_core.span import EVERYWHERE, span_label, spans
 from manx_kube.resources import ADDRESS_GROUPS
 from manx_operator.inputs import OURS
-from manx_operator.observed import Key, Observed, references
+from manx_operator.observed import Key, Observed, new_references, references, same_spec
 from manx_operator.span_labels import SpanLabels
 
 PATIENCE = 10.0
@@ -88,13 +89,13 @@ class Decider:
             return self._removal(key, have)
         if isinstance(want, Keep):
             return None
-        obj = self._object(key, want, have)
-        if have is not None and _same(have, obj, want.more):
+        labels = self._labels(key, want, have)
+        if have is not None and have.metadata.labels == labels and _same(have, want):
             self._waiting_since.pop(key, None)
             return None
-        if missing := self._missing(key, want):
+        if missing := self._missing(key, want, have):
             return Wait(missing)
-        return Action("create" if have is None else "replace", obj)
+        return Action("create" if have is None else "replace", self._object(key, want, have, labels))
 
     def _removal(self, key: Key, have: Any | None) -> Action | Wait | None:
         if have is None:
@@ -105,15 +106,18 @@ class Decider:
 
     # --- the object ---------------------------------------------------------------------------------------------------
 
-    def _object(self, key: Key, want: Wanted, have: Any | None) -> Any:
-        meta = have.metadata if have is not None else ObjectMeta(name=key.name)
-        if want.nodes is not None:
-            labels = self._spans.labels(key, want.nodes, meta.labels, lambda label: self._in_use(key, label))
-            meta = msgspec.structs.replace(meta, labels=labels)
+    def _labels(self, key: Key, want: Wanted, have: Any | None) -> dict[str, str]:
+        labels: dict[str, str] = have.metadata.labels if have is not None else {}
+        if want.nodes is None:
+            return labels
+        return self._spans.labels(key, want.nodes, labels, lambda label: self._in_use(key, label))
+
+    def _object(self, key: Key, want: Wanted, have: Any | None, labels: dict[str, str]) -> Any:
         spec = msgspec.structs.replace(want.spec, epoch=self._epoch)
-        if have is not None:
-            return msgspec.structs.replace(have, metadata=meta, spec=spec, **want.more)
-        return OURS[key.resource](metadata=meta, spec=spec, **want.more)
+        if have is None:
+            return OURS[key.resource](metadata=ObjectMeta(name=key.name, labels=labels), spec=spec, **want.more)
+        meta = msgspec.structs.replace(have.metadata, labels=labels)
+        return msgspec.structs.replace(have, metadata=meta, spec=spec, **want.more)
 
     def _in_use(self, key: Key, label: str) -> bool:
         if label == EVERYWHERE:
@@ -123,33 +127,39 @@ class Decider:
 
     # --- what it waits for --------------------------------------------------------------------------------------------
 
-    def _missing(self, key: Key, want: Wanted) -> frozenset[Key]:
-        """What the object refers to and is not as it shall be; nothing once that has lasted too long."""
+    def _missing(self, key: Key, want: Wanted, have: Any | None) -> frozenset[Key]:
+        """What the object refers to and is not as it shall be; nothing once that has lasted too long. What it refers to
+        already, where it is already, waiting would not keep from anybody."""
         nodes = frozenset((key.name,)) if want.nodes is None else want.nodes
-        missing = frozenset(ref for ref in references(want.spec) if not self._ready(ref, nodes))
+        added = new_references(want.spec, have.spec if have is not None else None)
+        missing = {ref for ref in added if not self._ready(ref, nodes)}
+        if have is not None and (reached := _not_spanned(have, want)):
+            missing |= {ref for ref in references(want.spec) - added if not self._ready(ref, reached)}
         if not missing:
             self._waiting_since.pop(key, None)
-            return missing
+            return frozenset()
         since = self._waiting_since.setdefault(key, self._clock())
-        return missing if self._clock() < since + PATIENCE else frozenset()
+        return frozenset(missing) if self._clock() < since + PATIENCE else frozenset()
 
     def _ready(self, key: Key, nodes: frozenset[str]) -> bool:
         """There, right (a group: whatever its members), and known to these nodes; or not wanted at all."""
+        have = self._observed.get(key)
+        known = have is not None and all(spans(have.metadata.labels, node) for node in nodes)
+        if known and key.resource == ADDRESS_GROUPS:
+            return True
         want = self._wants.wanted(key)
         if want is None or isinstance(want, Keep):
             return True
-        have = self._observed.get(key)
-        if have is None or not (key.resource == ADDRESS_GROUPS or _same_spec(have.spec, want.spec)):
-            return False
-        labels = have.metadata.labels
-        return EVERYWHERE in labels or all(span_label(node) in labels for node in nodes)
+        return have is not None and known and same_spec(have.spec, want.spec)
 
 
-def _same_spec(one: Any, other: Any) -> bool:
-    """Apart from the epoch, which only says who wrote last."""
-    return bool(msgspec.structs.replace(one, epoch=0) == msgspec.structs.replace(other, epoch=0))
+def _not_spanned(have: Any, want: Wanted) -> frozenset[str]:
+    """The nodes that the object comes to."""
+    labels = have.metadata.labels
+    if want.nodes is None or EVERYWHERE in labels:
+        return frozenset()
+    return frozenset(node for node in want.nodes if span_label(node) not in labels)
 
 
-def _same(have: Any, obj: Any, more: Iterable[str]) -> bool:
-    same = have.metadata.labels == obj.metadata.labels and _same_spec(have.spec, obj.spec)
-    return same and all(getattr(have, name) == getattr(obj, name) for name in more)
+def _same(have: Any, want: Wanted) -> bool:
+    return same_spec(have.spec, want.spec) and all(getattr(have, name) == value for name, value in want.more.items())

@@ -26,7 +26,6 @@ from typing import NamedTuple
 from manx_core.api.v1alpha1 import AddressGroup, NodeReport
 from manx_core.span import EVERYWHERE, span_label
 from manx_kube.informer import Batch
-from manx_operator.span_labels import is_span_label
 
 Key = tuple[str, str]
 
@@ -45,15 +44,17 @@ class SpanVersions:
 
     def __init__(self) -> None:
         self._versions: dict[str, int] = {}
+        self._latest = 0
 
     def heard(self, batch: Batch[AddressGroup]) -> None:
         for event in batch.events:
             version = event.new.metadata.resource_version if event.new is not None else event.deleted_at
             number = as_number(version or batch.resource_version)
-            for obj in (event.old, event.new):
-                for label in obj.metadata.labels if obj is not None else ():
-                    if is_span_label(label):
-                        self._versions[label] = max(number, self._versions.get(label, 0))
+            labels = dict.fromkeys((*_labels(event.old), *_labels(event.new)), number)
+            if number < self._latest:  # of a list, which is in no order
+                labels = {label: max(number, self._versions.get(label, 0)) for label in labels}
+            self._versions.update(labels)
+            self._latest = max(number, self._latest)
 
     def of_node(self, node: str) -> tuple[int, int]:
         """(by its own label, by the label for every node)."""
@@ -66,18 +67,19 @@ class HeldAddresses:
     def __init__(self, chunks: Iterable[AddressGroup]) -> None:
         self._counts: dict[str, int] = {}
         for chunk in chunks:
-            self._add(chunk, 1)
+            self._add(_members(chunk), 1)
 
     def heard(self, batch: Batch[AddressGroup]) -> None:
         for event in batch.events:
-            self._add(event.new, 1)
-            self._add(event.old, -1)
+            old, new = _members(event.old), _members(event.new)
+            self._add(new - old, 1)
+            self._add(old - new, -1)
 
     def __contains__(self, address: str) -> bool:
         return address in self._counts
 
-    def _add(self, chunk: AddressGroup | None, sign: int) -> None:
-        for address in addresses_of(chunk) if chunk is not None else ():
+    def _add(self, members: Iterable[str], sign: int) -> None:
+        for address in map(_address, members):
             count = self._counts.get(address, 0) + sign
             if count:
                 self._counts[address] = count
@@ -161,8 +163,20 @@ class Forgetter:
 
 
 def addresses_of(chunk: AddressGroup) -> Iterator[str]:
+    return map(_address, chunk.spec.members)
+
+
+def _address(member: str) -> str:
     """A member is an address, or an address, a comma and a port."""
-    return (member.partition(",")[0] for member in chunk.spec.members)
+    return member.partition(",")[0]
+
+
+def _members(chunk: AddressGroup | None) -> frozenset[str]:
+    return frozenset(chunk.spec.members) if chunk is not None else frozenset()
+
+
+def _labels(chunk: AddressGroup | None) -> Iterable[str]:
+    return chunk.metadata.labels if chunk is not None else ()
 
 
 def as_number(version: str) -> int:

@@ -70,6 +70,8 @@ class InForce:
         self._versions: dict[str, tuple[int, str]] = {}
         self._needs: dict[str, dict[str, dict[str, Need]]] = {}
         self._waiting: dict[str, set[str]] = {}
+        self._patient: set[tuple[str, str]] = set()
+        """Programs, each with a node, of which some need may end by time."""
         self._dirty: set[str] = set()
         self._known: dict[str, str] = {}
         """Span label → node, of nodes that some policy concerns."""
@@ -154,10 +156,9 @@ class InForce:
     def look_again(self) -> None:
         """Needs that were waited for long enough are given up."""
         now = self._clock()
-        for name, nodes in list(self._needs.items()):
-            for node, needs in list(nodes.items()):
-                if any(need.until and need.until <= now for need in needs.values()):
-                    self._look(name, node)
+        for name, node in list(self._patient):
+            if any(0 < need.until <= now for need in self._needs[name][node].values()):
+                self._look(name, node)
 
     # --- needs --------------------------------------------------------------------------------------------------------
 
@@ -177,6 +178,8 @@ class InForce:
         need = Need(as_number(told.metadata.resource_version), label_of(node) in labels, EVERYWHERE in labels, until)
         self._needs.setdefault(name, {}).setdefault(node, {})[what] = need
         self._waiting.setdefault(node, set()).add(name)
+        if until:
+            self._patient.add((name, node))
         self._dirty.add(name)
         self._look(name, node)
 
@@ -192,6 +195,7 @@ class InForce:
 
     def _end(self, name: str, node: str) -> None:
         del self._needs[name][node]
+        self._patient.discard((name, node))
         if not self._needs[name]:
             del self._needs[name]
         self._waiting[node].discard(name)

@@ -10,9 +10,11 @@ informer is at its version or past it: from then on the cache knows better.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+import msgspec
 
 from manx_core.api.v1alpha1 import (
     OPEN_CLASS,
@@ -21,6 +23,7 @@ from manx_core.api.v1alpha1 import (
     PolicyClassSpec,
     PolicyProgramSpec,
     RuleEnd,
+    StoredProgram,
 )
 from manx_core.policy.endpoint import classes_of
 from manx_core.span import span_label
@@ -47,8 +50,8 @@ class _Deleted:
 
 
 class Observed:
-    """`changed(key)` is called whenever what `get` answers may have changed, `released()` when something that was
-    referred to may be no more."""
+    """`changed(key)` is called whenever what `get` answers may have become something that nobody here asked for, or
+    nothing; `released()` when something that was referred to may be no more."""
 
     def __init__(
         self,
@@ -116,11 +119,14 @@ class Observed:
         del self._overlay[key]
         return True
 
-    def written(self, key: Key, obj: Any) -> None:
-        """The server answered our write with this."""
+    def written(self, key: Key, obj: Any, sent: Any | None = None) -> None:
+        """The server answered our write with this. `sent`: what it was asked for; None for the status alone. Only what
+        it made something else of is to be looked at again."""
+        expected = self.get(key) if sent is None else sent
         self._overlay[key] = obj
         self._index(key)
-        self._changed(key)
+        if expected is None or not same(expected, obj):
+            self._changed(key)
 
     def deleted(self, key: Key, obj: Any) -> None:
         """The server took our deletion of this version."""
@@ -170,10 +176,34 @@ class Observed:
             self._node_of.pop(span_label(name), None)
 
 
+def same(one: Any, other: Any) -> bool:
+    """Whether two versions of an object are the same in all that is ours to write."""
+    labels = one.metadata.labels == other.metadata.labels
+    return labels and same_spec(one.spec, other.spec) and _declared(one) == _declared(other)
+
+
+def same_spec(one: Any, other: Any) -> bool:
+    """Apart from the epoch, which only says who wrote last."""
+    return bool(one == (other if other.epoch == one.epoch else msgspec.structs.replace(other, epoch=one.epoch)))
+
+
+def _declared(obj: Any) -> str:
+    return obj.declared if isinstance(obj, StoredProgram) else ""
+
+
+def new_references(spec: Any, before: Any | None) -> frozenset[Key]:
+    """What an object comes to name by a change: of a NodeState, all that the pods are in that are not as they were."""
+    if before is None:
+        return references(spec)
+    if isinstance(spec, NodeStateSpec):
+        return _classes(frozenset(spec.pods).difference(before.pods))
+    return references(spec) - references(before)
+
+
 def references(spec: Any) -> frozenset[Key]:
     """What an object of ours names. A group is referred to by its chunk 0, which refers to the others."""
     if isinstance(spec, NodeStateSpec):
-        return frozenset(Key(POLICY_CLASSES, name) for name in classes_of(spec.pods) - {OPEN_CLASS})
+        return _classes(spec.pods)
     if isinstance(spec, PolicyClassSpec):
         return frozenset(Key(POLICY_PROGRAMS, name) for tier in spec.tiers for name in tier.policies)
     if isinstance(spec, PolicyProgramSpec):
@@ -183,6 +213,10 @@ def references(spec: Any) -> frozenset[Key]:
     if isinstance(spec, AddressGroupSpec) and spec.chunk == 0:
         return frozenset(Key(ADDRESS_GROUPS, f"{spec.group}-{chunk}") for chunk in range(1, spec.chunks))
     return frozenset()
+
+
+def _classes(pods: Iterable[str]) -> frozenset[Key]:
+    return frozenset(Key(POLICY_CLASSES, name) for name in classes_of(pods) - {OPEN_CLASS})
 
 
 def _groups(end: RuleEnd) -> tuple[str, ...]:

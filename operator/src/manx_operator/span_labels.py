@@ -39,9 +39,9 @@ class SpanLabels:
         """All labels the object shall carry now: others' as they are, those its nodes need, and those whose date has
         not come. `in_use(label)`: whether its node's own NodeState still leads to the object."""
         wanted = span_labels(nodes, EVERYWHERE in have)
-        kept = {label: value for label, value in have.items() if not is_span_label(label)}
-        extra = [label for label in have if is_span_label(label) and label not in wanted]
-        staying = self._staying(key, extra, in_use)
+        others = have.keys() - wanted.keys()
+        kept = {label: have[label] for label in others if not is_span_label(label)}
+        staying = self._staying(key, sorted(others - kept.keys()), in_use)
         return kept | staying | wanted
 
     def forget(self, key: Key) -> None:

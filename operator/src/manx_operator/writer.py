@@ -128,11 +128,15 @@ class Writer:
         self._wake()
 
     def changed(self, key: Key) -> None:
-        """The object is another at the server: look at those who waited for it, and, a little later so that changes go
-        on being written together, at itself."""
-        self.mark(tuple(self._waiters.get(key, ())))
+        """The object is not at the server what we made it: look at those who waited for it, and, a little later so that
+        changes go on being written together, at itself."""
+        self._look_for(key)
         if self._decider is not None:
             self.later(key, self._coalesce)
+
+    def _look_for(self, key: Key) -> None:
+        if waiters := self._waiters.get(key):
+            self.mark(tuple(waiters))
 
     def released(self) -> None:
         """Some reference is gone: those who waited for that may go on."""
@@ -200,6 +204,7 @@ class Writer:
             return
         if found is None:
             self._backoffs.pop(key, None)
+            self._look_for(key)
         elif isinstance(found, Wait):
             self._park(key, found)
         elif not self._is_behind(key, found):
@@ -273,7 +278,8 @@ class Writer:
                 stored = await self._client.replace(key.resource, action.obj, tracked=False)
         finally:
             del self.sending[key]
-        self._observed.written(key, stored)
+        self._observed.written(key, stored, action.obj)
+        self._look_for(key)
 
     def _failed(self, key: Key, action: Action, error: KubeError | TimeoutError) -> None:
         behind = isinstance(error, (Conflict, AlreadyExists, NotFound))

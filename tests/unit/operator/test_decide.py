@@ -11,6 +11,9 @@ from manx_core.api.v1alpha1 import (
     AddressGroup,
     AddressGroupSpec,
     ClassTier,
+    NodeState,
+    NodeStateSpec,
+    PolicyClass,
     PolicyClassSpec,
     PolicyProgramSpec,
     PolicySource,
@@ -19,7 +22,7 @@ from manx_core.api.v1alpha1 import (
     StoredProgram,
 )
 from manx_core.span import span_label
-from manx_kube.resources import ADDRESS_GROUPS, POLICY_CLASSES, POLICY_PROGRAMS
+from manx_kube.resources import ADDRESS_GROUPS, NODE_STATES, POLICY_CLASSES, POLICY_PROGRAMS
 from manx_operator.decide import Action, Decider, Wait, Wanted
 from manx_operator.observed import Key
 from manx_operator.span_labels import SpanLabels
@@ -99,3 +102,43 @@ def test_a_class_waits_for_a_program_s_new_rules() -> None:
         spec=PolicyProgramSpec(epoch=0, source=SOURCE),
     )
     assert _decide(Played(wanted, {PROGRAM: old}), key) == Wait(frozenset({PROGRAM}))
+
+
+CLASS = Key(POLICY_CLASSES, "pc-1")
+CLASS_SPEC = PolicyClassSpec(epoch=0, tiers=(ClassTier(name="default", policies=(PROGRAM.name,)),))
+
+
+def _class(spec: PolicyClassSpec, *nodes: str) -> PolicyClass:
+    return PolicyClass(metadata=ObjectMeta(name=CLASS.name, labels={span_label(node): "" for node in nodes}), spec=spec)
+
+
+@pytest.mark.parametrize(("known_to", "waits"), [(("n1", "n2"), False), (("n1",), True)])
+def test_what_a_class_named_already_is_waited_for_only_where_the_class_comes_to(
+    known_to: tuple[str, ...], waits: bool
+) -> None:
+    others = Key(POLICY_PROGRAMS, "knp.d.q")
+    tiers = (ClassTier(name="default", policies=(PROGRAM.name, others.name)),)
+    program = StoredProgram(
+        metadata=ObjectMeta(name=PROGRAM.name, labels={span_label(node): "" for node in known_to}), spec=RULES
+    )
+    both = frozenset({"n1", "n2"})
+    wanted = {CLASS: Wanted(PolicyClassSpec(epoch=0, tiers=tiers), both), PROGRAM: Wanted(RULES, both)}
+    found = _decide(Played(wanted, {CLASS: _class(CLASS_SPEC, "n1"), PROGRAM: program}), CLASS)
+    assert (found == Wait(frozenset({PROGRAM}))) if waits else isinstance(found, Action)
+
+
+def _state(*pods: str) -> NodeStateSpec:
+    return NodeStateSpec(epoch=0, pods=pods)
+
+
+@pytest.mark.parametrize(
+    ("pods", "waits"), [(("d/a 1 open", "d/c 3 pc-1"), False), (("d/a 1 pc-1", "d/c 3 pc-1"), True)]
+)
+def test_a_node_waits_only_for_the_classes_of_pods_that_are_not_as_they_were(
+    pods: tuple[str, ...], waits: bool
+) -> None:
+    key = Key(NODE_STATES, "n1")
+    wanted = {key: Wanted(_state(*pods)), CLASS: Wanted(CLASS_SPEC, NODE)}
+    have = NodeState(metadata=ObjectMeta(name="n1"), spec=_state("d/a 1 -", "d/c 3 pc-1"))
+    found = _decide(Played(wanted, {key: have}), key)
+    assert (found == Wait(frozenset({CLASS}))) if waits else isinstance(found, Action)
