@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from exabgp.bgp.fsm import FSM
+from exabgp.logger.option import option
+from exabgp.protocol.family import AFI
 from exabgp.reactor.delay import Delay
+from exabgp.reactor.network.error import NotConnected
 
-from manx_agent.bgp.reactor import NEVER, Commands, RestingPeer, RestingReactor
+from manx_agent.bgp.reactor import JITTER, NEVER, RETRY, Commands, OneAttempt, RestingPeer, RestingReactor, UnevenDelay
 from manx_agent.bgp.server import is_known
 
 TICK = 0.05
@@ -122,6 +127,41 @@ def test_a_peer_that_is_removed_while_it_rests_gets_a_turn() -> None:
     found._peers["a"]._teardown, found._peers["a"]._restart = 3, False
     found.look_again()
     assert found.active_peers() == {"a"}
+
+
+def put_off(seconds: float) -> RestingPeer:
+    """One whose next attempt to connect is due then."""
+    delay = Delay()
+    delay._time = time.time() + seconds
+    return peer(fsm=FSM.IDLE, generator=None, _delay=delay)
+
+
+def test_one_that_is_to_connect_later_gets_no_turn_before_that() -> None:
+    found = reactor(a=put_off(3), b=peer(fsm=FSM.ACTIVE), c=put_off(-1))
+    assert found.active_peers() == {"b", "c"}
+    found = reactor(a=put_off(3))
+    assert found.active_peers() == set()
+    assert 2 < found._next - time.time() <= 3
+
+
+def test_an_attempt_ends_where_it_fails_and_where_it_would_begin_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first: no interface has the address that it is to be made from."""
+    monkeypatch.setattr(option, "logger", logging.getLogger("exabgp"))
+    attempt = OneAttempt(AFI.ipv4, "127.0.0.1", "192.0.2.1")
+    for _ in range(2):
+        with pytest.raises(NotConnected):
+            next(attempt.establish())
+        assert attempt.io is None
+
+
+def test_the_pause_grows_only_so_far_after_attempts_that_came_to_nothing() -> None:
+    one = peer(proto=None, stats={}, _delay=UnevenDelay())
+    one.fsm = FSM(one, FSM.ACTIVE)
+    one.neighbor.api, one.neighbor.generated, one.neighbor.reset_rib = {"fsm": False}, False, lambda: None
+    for _ in range(20):
+        one._reset("closing connection", NotConnected("refused"))
+    assert RETRY - 1 < one._delay._time - time.time() <= RETRY + JITTER
+    assert one.waits()
 
 
 def test_what_a_command_left_to_be_sent_is_seen_after_it() -> None:
