@@ -321,6 +321,8 @@ class KernelSim:
         while words[at] not in ("-j", "-g"):
             if words[at] == "!":
                 wanted = False
+            elif words[at] == "--ctproto" and passage.packet.state == "UNTRACKED":
+                return False  # of no connection, so of none that has or has not that protocol (xt_conntrack.c)
             elif words[at] != "-m":
                 used, met = self._condition(words, at, passage)
                 if met != wanted:

@@ -104,6 +104,7 @@ def view_of(model: PolicyModel, node: str, cluster: Cluster) -> PolicyView:
         groups={group: frozenset(held) for group, held in members.items()},
         group_types=types,
         class_of={(e.namespace, e.name, e.uid): e.policy_class for e in model.endpoints(node) if e.policy_class},
+        ports_of={(e.namespace, e.name, e.uid): e.ports for e in model.endpoints(node) if e.ports},
         pools=POOLS,
     )
 

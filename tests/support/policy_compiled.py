@@ -16,6 +16,7 @@ from manx_core.policy import GroupDef, compile_calico_policy, compile_network_po
 from manx_core.policy.cluster import Cluster, Direction, ObjectKey, PodKey, is_endpoint, named_ports
 from manx_core.policy.compiled import CompiledPolicy, InvalidPolicy
 from manx_core.policy.evaluate import Decision, Flow, Groups, evaluate
+from manx_core.policy.own_ports import Holder, own_ports
 
 
 class Compiled:
@@ -27,7 +28,8 @@ class Compiled:
         results += [compile_calico_policy(p) for p in cluster.calico_policies.values()]
         self.policies = [r if isinstance(r, CompiledPolicy) else r.closed for r in results]
         self.programs = {policy.name: policy.program() for policy in self.policies}
-        self.groups = Groups({g.id: frozenset(self._members(g)) for p in self.policies for g in p.groups})
+        groups = {g.id: frozenset(self._members(g)) for p in self.policies for g in p.groups}
+        self.groups = Groups(groups, own_ports(self._holders()))
         self._asking = any(policy.asks_for_namespaces for policy in self.policies)
 
     def decide(self, subject: PodKey, flow: Flow, direction: Direction) -> Decision:
@@ -60,6 +62,11 @@ class Compiled:
         return BUILT_IN[name][1] if name in BUILT_IN else "Deny"
 
     # --- groups
+
+    def _holders(self) -> Iterator[Holder]:
+        """The pods that a policy may apply to: each by itself, for a rule asks of its own ports."""
+        pods = ((key, pod) for key, pod in self.cluster.pods.items() if is_endpoint(pod))
+        return ((self.cluster.addresses.get(key, ()), named_ports(pod)) for key, pod in pods)
 
     def _members(self, group: GroupDef) -> Iterator[str]:
         if group.service is not None:

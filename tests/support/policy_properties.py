@@ -78,7 +78,7 @@ def mutants_are_caught(random: Random) -> int:
 
 
 def _known(view: PolicyView) -> tuple[object, ...]:
-    return view.classes, view.programs, view.groups, view.class_of
+    return view.classes, view.programs, view.groups, view.class_of, view.ports_of
 
 
 def _ask(cluster: Cluster, chain: Chain, asked: list[Question], context: object = "") -> int:

@@ -124,12 +124,21 @@ def _end(view: PolicyView, rule: Rule, end: RuleEnd, address: str, port: int, pa
     if end.nets:
         found.append(any(_in_net(net, address) for net in end.nets))
     found += [not _in_net(net, address) for net in end.not_nets]
-    if end.ports or end.port_groups:
+    if end.ports or end.port_groups or end.named_ports:
         numbered: list[bool | None] = [_in_ports(one, port) for one in end.ports]
+        numbered += [(rule.protocol, one, port) in _own_ports(view, address) for one in end.named_ports]
         found.append(_any([*numbered, *_named(view, end.port_groups, address, port, packet)], rule))
     found += [not _in_ports(one, port) for one in end.not_ports]
     found += [_not(one) for one in _named(view, end.not_port_groups, address, port, packet)]
+    found += [(rule.protocol, one, port) not in _own_ports(view, address) for one in end.not_named_ports]
     return found
+
+
+def _own_ports(view: PolicyView, address: str) -> set[tuple[str, str, int]]:
+    """Protocol, name and number of each named port of the endpoint that has the address."""
+    having = (one for one in view.endpoints.values() if address in one.addresses)
+    ports = (port for one in having for port in view.ports_of.get((one.namespace, one.name, one.uid), ()))
+    return {(port.protocol, port.name, port.number) for port in ports}
 
 
 def _not(known: bool | None) -> bool | None:

@@ -19,6 +19,7 @@ from manx_core.api.v1alpha1 import (
     Rule,
     RuleEnd,
 )
+from manx_core.policy.endpoint import NamedPort
 
 GROUP, OTHER, PORTS = (f"ag-{letter * 20}" for letter in "gop")
 CLASS = f"pc-{'c' * 20}"
@@ -62,6 +63,8 @@ CONDITIONS = (
     Rule(not_protocol="UDP"),
     Rule(not_protocol="50", peer=RuleEnd(groups=(GROUP,))),
     Rule(ip_version=6, protocol="17"),
+    Rule(protocol="TCP", subject=RuleEnd(ports=("80",), named_ports=("web", "A_name-that-is-longer"))),
+    Rule(action="Log", protocol="SCTP", subject=RuleEnd(named_ports=("web", "web2"), not_named_ports=("alt",))),
 )
 
 
@@ -90,6 +93,7 @@ _PLAIN = PolicyView(
         PORTS: frozenset({"10.244.0.11,tcp:80", "fd00::b,udp:53", "10.244.0.11,sctp:9", "fd00::b,udplite:7"}),
     },
     group_types={GROUP: "Addresses", OTHER: "Addresses", PORTS: "AddressPorts"},
+    ports_of={("shop", "web", "u1"): (NamedPort("alt", "SCTP", 9), NamedPort("web", "TCP", 80))},
     pools=POOLS,
 )
 

@@ -24,6 +24,7 @@ from manx_core.api.v1alpha1 import (
     Rule,
     RuleEnd,
 )
+from manx_core.policy.endpoint import NamedPort
 
 T = TypeVar("T")
 
@@ -42,6 +43,10 @@ NETS = ("0.0.0.0/0", "10.244.0.0/16", "10.244.0.2/31", "198.51.100.7/32", "fd00:
 
 _ports = st.sampled_from(("80", "53-80", "8080", "1-65535"))
 _PORTED = ("TCP", "UDP", "SCTP", "UDPLite", "6")
+_NAMED = ("TCP", "UDP", "SCTP")
+"""Protocols for which a port may have a name."""
+_NAMES = ("web", "alt")
+_named_ports = st.builds(NamedPort, st.sampled_from(_NAMES), st.sampled_from(_NAMED), st.sampled_from((53, 80, 8080)))
 
 
 def _some(values: tuple[T, ...] | st.SearchStrategy[T], most: int = 3) -> st.SearchStrategy[tuple[T, ...]]:
@@ -55,8 +60,9 @@ def _rarely(values: tuple[T, ...] | st.SearchStrategy[T], most: int = 2) -> st.S
 
 
 @st.composite
-def ends(draw: st.DrawFn, ports: bool, busy: bool) -> RuleEnd:
-    """One end of a rule. `ports`: it may name ports; `busy`: it is the end that most rules are about."""
+def ends(draw: st.DrawFn, ports: bool, busy: bool, named: bool = False) -> RuleEnd:
+    """One end of a rule. `ports`: it may ask for ports; `busy`: it is the end that most rules are about; `named`: for
+    ports by names of its own."""
     kind = draw(st.sampled_from(("any", "groups", "nets", "all"))) if busy else "any"
     return RuleEnd(
         groups=draw(_some(GROUPS, 2)) if kind in ("groups", "all") else draw(_rarely(GROUPS)),
@@ -67,6 +73,8 @@ def ends(draw: st.DrawFn, ports: bool, busy: bool) -> RuleEnd:
         not_ports=draw(_rarely(_ports)) if ports else (),
         port_groups=draw(_rarely(PORT_GROUPS)),
         not_port_groups=draw(_rarely(PORT_GROUPS)),
+        named_ports=draw(_rarely(_NAMES)) if named else (),
+        not_named_ports=draw(_rarely(_NAMES)) if named else (),
     )
 
 
@@ -87,7 +95,7 @@ def rules(draw: st.DrawFn, actions: tuple[str, ...] = ("Allow", "Allow", "Deny",
         icmp=draw(_icmp) if typed else None,
         not_icmp=draw(_icmp) if typed else None,
         peer=draw(ends(ports, busy=True)),
-        subject=draw(ends(ports, busy=False)),
+        subject=draw(ends(ports, busy=False, named=protocol in _NAMED)),
     )
 
 
@@ -174,9 +182,14 @@ def views(draw: st.DrawFn, complete: bool = False) -> PolicyView:
         groups={**groups, **port_groups},
         group_types=TYPES,
         class_of=draw(_mapping(_identities, _class, complete)),
+        ports_of=draw(_mapping(_identities, _some(_named_ports), False)),
         pools=draw(st.sampled_from(POOLS)),
         settings=draw(SETTINGS),
     )
+
+
+def _toggled(view: PolicyView, identity: tuple[str, str, str], port: NamedPort) -> tuple[NamedPort, ...]:
+    return tuple(sorted({*view.ports_of.get(identity, ())} ^ {port}))
 
 
 def _with(mapping: Mapping[Any, T], key: Any, value: T | None) -> dict[Any, T]:
@@ -199,7 +212,8 @@ Change = Callable[[PolicyView], PolicyView]
 @st.composite
 def changes(draw: st.DrawFn) -> Change:
     """One change that keeps a complete view complete, of which packets should see either before or after."""
-    kind = draw(st.sampled_from(("endpoint", "class", "program", "class_of", "member", "pools", "settings")))
+    kinds = ("endpoint", "class", "program", "class_of", "port", "member", "pools", "settings")
+    kind = draw(st.sampled_from(kinds))
     if kind == "endpoint":
         key = draw(st.sampled_from(tuple(ENDPOINTS)))
         there = draw(st.booleans())
@@ -219,6 +233,9 @@ def changes(draw: st.DrawFn) -> Change:
     if kind == "class_of":
         identity, wanted = draw(st.sampled_from(_identities)), draw(_class)
         return lambda view: replace(view, class_of=_with(view.class_of, identity, wanted))
+    if kind == "port":
+        identity, port = draw(st.sampled_from(_identities)), draw(_named_ports)
+        return lambda view: replace(view, ports_of=_with(view.ports_of, identity, _toggled(view, identity, port)))
     group, member = draw(st.sampled_from(GROUPS)), draw(st.sampled_from((*ADDRESSES, *ADDRESSES6)))
     return lambda view: replace(view, groups=_with(view.groups, group, view.groups.get(group, frozenset()) ^ {member}))
 

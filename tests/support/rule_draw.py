@@ -21,6 +21,7 @@ from manx_core.api.v1alpha1 import (
     Rule,
     RuleEnd,
 )
+from manx_core.policy.endpoint import NamedPort
 
 PODS = "abcdefg"
 """a and b are under the policies with the rules in question, c is open, d is under a policy without Pass, e is not in
@@ -47,6 +48,12 @@ _PORT_MEMBERS = tuple(
 TYPES = {**dict.fromkeys(GROUPS, "Addresses"), _PORT_GROUP: "AddressPorts"}
 MEMBERS = {name: frozenset(members) for name, members in {**GROUPS, _PORT_GROUP: _PORT_MEMBERS}.items()}
 _SECOND = list(GROUPS)[1]
+_NAMES = ("web", "alt")
+_NAMED = ("TCP", "UDP", "SCTP")
+NAMED_PORTS = {
+    "a": (*(NamedPort("web", protocol, 80) for protocol in _NAMED), *(NamedPort("alt", one, 4000) for one in _NAMED)),
+    "b": (*(NamedPort("web", protocol, 4001) for protocol in _NAMED), *(NamedPort("alt", one, 81) for one in _NAMED)),
+}
 _NETS = (
     ("192.0.2.0/24", "2001:db8:1::/48"),
     ("203.0.113.9/32", "2001:db8:2::9/128"),
@@ -82,7 +89,7 @@ def _ports(random: Random) -> tuple[str, ...]:
     return (*_MANY, *_some(random, _WORDED, 2)) if kind < 4 else _some(random, _WORDED, 3)
 
 
-def _end(random: Random, ported: bool) -> RuleEnd:
+def _end(random: Random, ported: bool, named: bool = False) -> RuleEnd:
     """Most often nothing, or one thing."""
     found: dict[str, tuple[str, ...]] = {}
     for name, one_of in (("groups", 4), ("not_groups", 5)):
@@ -97,6 +104,9 @@ def _end(random: Random, ported: bool) -> RuleEnd:
     for name in ("ports", "not_ports"):
         if ported and random.randrange(4) == 0:
             found[name] = _ports(random)
+    for name in ("named_ports", "not_named_ports"):
+        if named and random.randrange(5) == 0:
+            found[name] = _some(random, _NAMES, 2)
     return RuleEnd(**found)
 
 
@@ -106,7 +116,9 @@ def draw(random: Random) -> Rule:
     unwanted = random.choice(_PROTOCOLS) if not protocol and random.randrange(3) == 0 else ""
     match = random.choice([IcmpMatch(kind, code) for kind, code in ((8, -1), (8, 1), (13, 0), (128, -1), (128, 1))])
     other = random.choice((IcmpMatch(13), IcmpMatch(8, 1), IcmpMatch(128, 1), IcmpMatch(139)))
-    ends = [_end(random, protocol in _WITH_PORTS) if random.randrange(3) else RuleEnd() for _ in range(2)]
+    ports = protocol in _WITH_PORTS
+    named = (False, protocol in _NAMED)
+    ends = [_end(random, ports, names) if random.randrange(3) else RuleEnd() for names in named]
     return Rule(
         action=random.choice(("Log", "Log", "Allow", "Deny", "Pass")),
         ip_version=random.choice((0, 0, 0, 0, 4, 6)),
@@ -162,6 +174,7 @@ def view(turn: int, ingress: Sequence[Rule], egress: Sequence[Rule], versions: S
         class_of={("default", name, f"uid-{name}"): owner for name, owner in of.items()},
         classes=classes,
         programs=programs,
+        ports_of={("default", name, f"uid-{name}"): ports for name, ports in NAMED_PORTS.items()},
         groups=MEMBERS,
         group_types=TYPES,
         pools=tuple(pool for pool, version in zip(pools, (4, 6), strict=True) if version in versions),

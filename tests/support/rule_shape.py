@@ -68,7 +68,7 @@ def kind_of_chain(name: str) -> str:
 
 
 def _kind_of_set(name: str) -> str:
-    return re.sub(r"^manx-(?:6-)?(g|p|n|c|links)-.*", r"\1-…", name)
+    return re.sub(r"^manx-(?:6-)?(g|p|n|c|own|links)-.*", r"\1-…", name)
 
 
 def _ports(operands: list[str]) -> str:

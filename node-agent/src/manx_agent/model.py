@@ -24,6 +24,7 @@ from manx_core.api.v1alpha1 import (
     PolicySettings,
     PoolSettings,
 )
+from manx_core.policy.endpoint import NamedPort
 
 Backend = Literal["nft", "legacy"]
 
@@ -61,6 +62,8 @@ class PolicyView:
     """Group id → "Addresses" or "AddressPorts"."""
     class_of: Mapping[tuple[str, str, str], str] = field(default_factory=dict)
     """(namespace, name, uid) → class; "open" for none; absent means closed."""
+    ports_of: Mapping[tuple[str, str, str], tuple[NamedPort, ...]] = field(default_factory=dict)
+    """(namespace, name, uid) → its named ports, for those that have any."""
     pools: tuple[PoolSettings, ...] = ()
     settings: PolicySettings = field(default_factory=PolicySettings)
 

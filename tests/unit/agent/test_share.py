@@ -30,7 +30,7 @@ from manx_core.api.v1alpha1 import (
     Rule,
     RuleEnd,
 )
-from manx_core.policy.endpoint import Endpoint, line_of
+from manx_core.policy.endpoint import Endpoint, NamedPort, line_of
 
 
 def policy_class(name: str, version: int, *policies: str) -> PolicyClass:
@@ -129,6 +129,23 @@ def test_only_endpoints_whose_class_changed_are_dirty() -> None:
     assert share.dirty.take().endpoints == {"c1"}
     share.set_node_state(node_state(first, Endpoint(namespace="ns", name="pod", uid="u2", policy_class="pc-x")))
     assert share.dirty.take().endpoints == {"c2"}
+
+
+def test_a_listed_pods_named_ports_are_in_the_view() -> None:
+    share = Share("n1")
+    share.put_endpoint(local("c1"))
+    http = NamedPort("http", "TCP", 8080)
+    without = Endpoint(namespace="ns", name="pod", uid="u1", policy_class="open")
+    share.set_node_state(node_state(without))
+    share.dirty.take()
+    share.set_node_state(node_state(without._replace(ports=(http,))))
+    assert share.dirty.take().endpoints == {"c1"}
+    first = share.policy_view()
+    assert first.ports_of == {("ns", "pod", "u1"): (http,)}
+    share.set_node_state(node_state(without._replace(ports=(http,), policy_class="pc-x")))
+    assert share.policy_view().ports_of is first.ports_of
+    share.set_node_state(node_state())
+    assert share.policy_view().ports_of == {}
 
 
 def test_without_a_node_state_the_kernel_stays_and_new_pods_wait() -> None:

@@ -151,13 +151,28 @@ def test_a_policy_is_created_and_deleted_for_an_isolated_class(model: PolicyMode
 
 
 def test_a_group_is_first_needed_on_a_node(model: PolicyModel) -> None:
-    """The database's program and port group reach n2, nothing else: web's group and program are there already."""
+    """The database's program reaches n2, nothing else: web's group and program are there already, and what the
+    database's port is on a pod, its node knows."""
     changes = count(
         model, lambda: model.set_pod(("shop", "db2"), pod("shop", "db2", {"app": "db"}, node="n2", uid="db2"))
     )
     name = next(e.policy_class for e in model.endpoints("n2") if e.name == "db2")
     assert changes.others() == {("PolicyProgram", "knp.shop.db"), ("PolicyClass", name)}
-    assert (changes.chunks(), changes.nodes) == (1, {"n2"})
+    assert (changes.chunks(), changes.nodes) == (0, {"n2"})
+
+
+def test_a_named_port_of_the_policys_own_pods_is_no_object(model: PolicyModel) -> None:
+    """Though it is followed, so that it can be told that nobody has it."""
+    own = policy("shop", "db", select(app="db"), (from_web(to_port("sql"), to_port("http")),))
+    assert count(model, lambda: set_policy(model, "db", own)).objects == {("PolicyProgram", "knp.shop.db")}
+    assert [said for said in model.remarks("knp.shop.db") if "port" in said] == [
+        f"spec.ingress[0].ports names a port http/TCP of {DB}, which nothing has"
+    ]
+    relabelled = count(model, lambda: model.set_pod(("shop", "web-1"), web(1, {"app": "db"})))
+    assert (relabelled.chunks(), relabelled.others(), relabelled.nodes) == (1, set(), {"n1"})
+    assert model.remarks("knp.shop.db") == ()
+    moved = count(model, lambda: model.set_addresses(("shop", "db"), "db", ("10.1.0.2",)))
+    assert moved == NONE
 
 
 def test_a_group_without_nodes_is_no_object(model: PolicyModel) -> None:

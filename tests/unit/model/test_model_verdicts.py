@@ -10,6 +10,7 @@ from manx_core.api.v1alpha1 import AddressGroupSpec, ClassTier, PolicyClassSpec,
 from manx_core.policy import Cluster, Flow, Groups
 from manx_core.policy.endpoint import Endpoint
 from manx_core.policy.evaluate import evaluate
+from manx_core.policy.own_ports import own_ports
 from manx_core.policy.verdict import verdict
 from manx_operator.model import PolicyId, PolicyModel
 from policy_cases import cluster_strategy
@@ -76,7 +77,7 @@ def test_a_nodes_share_decides_as_the_reference(cluster: Cluster) -> None:
 
 def check(cluster: Cluster, share: Share, endpoint: Endpoint) -> None:
     key, tiers = (endpoint.namespace, endpoint.name), share.of(endpoint)
-    groups = Groups(share.groups)
+    groups = Groups(share.groups, own_ports([(cluster.addresses[key], endpoint.ports)]))
     own = cluster.addresses[key][0]
     others = [a for other, held in cluster.addresses.items() for a in held if other != key]
     for peer, (port, protocol) in itertools.product([*others, "192.0.2.7", "2001:db8::1"], PORTS):

@@ -33,6 +33,10 @@ def from_group(*definitions: GroupDef, **more: tuple[str, ...]) -> RuleEnd:
     return RuleEnd(groups=tuple(definition.id for definition in definitions), **more)
 
 
+def own_port(name: str) -> RuleEnd:
+    return RuleEnd(named_ports=(name,))
+
+
 def port_of(*definitions: GroupDef, **more: tuple[str, ...]) -> RuleEnd:
     return RuleEnd(port_groups=tuple(definition.id for definition in definitions), **more)
 
@@ -106,11 +110,11 @@ BOTH = scope(select(app="web"), namespaces=select(team="a"))
         pytest.param(
             ingress((), to_port("http"), to_port("dns", protocol="UDP")),
             [
-                Rule(protocol="TCP", subject=port_of(GroupDef(OWN, "http", "TCP"))),
-                Rule(protocol="UDP", subject=port_of(GroupDef(OWN, "dns", "UDP"))),
+                Rule(protocol="TCP", subject=own_port("http")),
+                Rule(protocol="UDP", subject=own_port("dns")),
             ],
-            [GroupDef(OWN, "http", "TCP"), GroupDef(OWN, "dns", "UDP")],
-            id="a named port is that of the pods that the policy applies to",
+            [],
+            id="a named port is that of the pods that the policy applies to, which their node knows",
         ),
         pytest.param(
             ingress((peer(select(app="web")), peer(select(app="web"))), to_port(80)),
@@ -125,6 +129,13 @@ def test_ingress_rule(rule: object, rules: list[Rule], groups: list[GroupDef]) -
     assert list(result.ingress) == rules
     assert list(result.groups) == groups
     assert result.egress == ()
+
+
+def test_who_has_a_port_of_the_policys_own_pods_can_be_told() -> None:
+    out = egress((peer(DB, namespaces=None),), to_port("http"))
+    result = compiled(policy("web", "p", DB, rules=(ingress((), to_port("http"), to_port("sql")),), out=(out,)))
+    assert result.groups == (GroupDef(OWN, "http", "TCP"),), "the peers'"
+    assert result.own_ports() == (GroupDef(OWN, "sql", "TCP"),)
 
 
 ANY_HTTP = GroupDef(kubernetes_pods(EVERYTHING), "http", "TCP")

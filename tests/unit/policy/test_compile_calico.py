@@ -243,30 +243,29 @@ def test_numbers_and_ranges_become_one_list() -> None:
 
 
 @pytest.mark.parametrize(
-    ("direction", "end", "among"),
-    [
-        ("ingress", "destination", "app == 'a' && ~namespace == 'web'"),
-        ("ingress", "source", None),
-        ("egress", "source", "app == 'a' && ~namespace == 'web'"),
-        ("egress", "destination", None),
-    ],
+    ("direction", "end"),
+    [("ingress", "destination"), ("ingress", "source"), ("egress", "source"), ("egress", "destination")],
 )
-def test_a_named_port_is_the_subjects_at_its_own_end_and_any_pods_at_the_other(
-    direction: str, end: str, among: str | None
-) -> None:
-    rule, groups = rule_of({"protocol": "TCP", end: {"ports": ["http"], "notPorts": ["dns"]}}, "web", direction)
-    pods = flat(among) if among else ALL_PODS
-    http, dns = GroupDef(pods, "http", "TCP"), GroupDef(pods, "dns", "TCP")
-    assert groups == [http, dns]
-    own = rule.subject if among else rule.peer
-    assert own == RuleEnd(port_groups=(http.id,), not_port_groups=(dns.id,))
+def test_a_named_port_is_the_subjects_at_its_own_end_and_any_pods_at_the_other(direction: str, end: str) -> None:
+    ports = {"ports": ["http", 80, "alt"], "notPorts": ["dns"]}
+    rule, groups = rule_of({"protocol": "TCP", end: ports}, "web", direction)
+    if (direction, end) in (("ingress", "destination"), ("egress", "source")):
+        assert groups == []
+        assert rule.subject == RuleEnd(ports=("80",), named_ports=("alt", "http"), not_named_ports=("dns",))
+        return
+    alt, http, dns = (GroupDef(ALL_PODS, name, "TCP") for name in ("alt", "http", "dns"))
+    assert groups == [alt, http, dns]
+    assert rule.peer == RuleEnd(ports=("80",), port_groups=(alt.id, http.id), not_port_groups=(dns.id,))
 
 
-def test_a_named_port_is_one_of_what_the_selectors_at_that_end_select() -> None:
+@pytest.mark.parametrize("direction", ["ingress", "egress"])
+def test_a_named_port_is_one_of_what_the_selectors_at_that_end_select(direction: str) -> None:
+    """At the subject's end, too: its address may be of a network set that is selected, which has no ports."""
     end = {"selector": "has(b)", "ports": ["http", "dns"]}
-    rule, groups = rule_of({"protocol": 17, "destination": end}, direction="egress")
+    rule, groups = rule_of({"protocol": 17, "destination": end}, direction=direction)
     assert groups == [GroupDef(flat("has(b)"), "dns", "UDP"), GroupDef(flat("has(b)"), "http", "UDP")]
-    assert rule.peer == RuleEnd(port_groups=tuple(group.id for group in groups))
+    at_end = rule.subject if direction == "ingress" else rule.peer
+    assert at_end == RuleEnd(port_groups=tuple(group.id for group in groups))
 
 
 def test_beside_numbers_the_group_itself_counts_too() -> None:

@@ -62,7 +62,7 @@ def test_nothing_of_it_is_of_the_place_that_there_cannot_be() -> None:
     for namespace in ("first", "second", "web"):
         compiled = compile_network_policy(policy(namespace, "p", select(app="db"), rules=rules))
     assert isinstance(compiled, CompiledPolicy)
-    keys = [compiled.applies_to.key, *(group.selects.key for group in compiled.groups)]
+    keys = [compiled.applies_to.key, *(group.selects.key for group in (*compiled.groups, *compiled.own_ports()))]
     assert len(keys) == 4
     assert not any(PLACE in key for key in keys)
     named = {group.id for group in compiled.groups}

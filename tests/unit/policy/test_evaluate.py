@@ -9,7 +9,9 @@ import pytest
 
 from manx_core import policy
 from manx_core.api.v1alpha1 import ClassTier, IcmpMatch, PolicyProgramSpec, PolicySource, Rule, RuleEnd
+from manx_core.policy.endpoint import NamedPort
 from manx_core.policy.evaluate import Decision, Direction, Flow, Groups, evaluate, matches
+from manx_core.policy.own_ports import OwnPort, asked_of, own_ports
 from manx_core.policy.protocols import canonical_protocol
 
 TCP = Flow("10.0.0.1", "10.0.0.2", "TCP", 80, 40000)
@@ -84,7 +86,13 @@ GROUPS = Groups(
         "port": ["10.0.0.1,tcp:40000", "10.0.0.2,tcp:80", "fd00::2,tcp:80"],
         "udp": ["10.0.0.2,udp:80"],
         "empty": [],
-    }
+    },
+    own_ports(
+        [
+            (("10.0.0.2", "fd00::2"), (NamedPort("http", "TCP", 80), NamedPort("dns", "UDP", 80))),
+            (("10.0.0.1",), (NamedPort("alt", "TCP", 80),)),
+        ]
+    ),
 )
 
 
@@ -126,6 +134,15 @@ GROUPS = Groups(
         (Rule(subject=RuleEnd(not_ports=("80",))), False, False),
         (Rule(subject=RuleEnd(not_ports=("81",), not_port_groups=("udp",))), True, True),
         (Rule(subject=RuleEnd(not_port_groups=("port",))), False, False),
+        (Rule(protocol="TCP", subject=RuleEnd(named_ports=("http",))), True, True),
+        (Rule(protocol="TCP", subject=RuleEnd(named_ports=("dns",))), False, False),
+        (Rule(protocol="TCP", subject=RuleEnd(named_ports=("alt",))), False, False),
+        (Rule(protocol="TCP", subject=RuleEnd(named_ports=("dns", "http"))), True, True),
+        (Rule(protocol="TCP", subject=RuleEnd(ports=("81",), named_ports=("http",))), True, True),
+        (Rule(protocol="TCP", subject=RuleEnd(ports=("80",), named_ports=("gone",))), True, True),
+        (Rule(protocol="TCP", subject=RuleEnd(port_groups=("udp",), named_ports=("gone",))), False, False),
+        (Rule(protocol="TCP", subject=RuleEnd(not_named_ports=("http",))), False, False),
+        (Rule(protocol="TCP", subject=RuleEnd(not_named_ports=("dns", "alt", "gone"))), True, True),
         (Rule(peer=RuleEnd(ports=("40000",))), True, True),
         (Rule(peer=RuleEnd(ports=("80",))), False, False),
         (Rule(peer=RuleEnd(port_groups=("port",))), True, False),
@@ -141,6 +158,21 @@ def test_the_subject_of_an_egress_rule_is_the_source() -> None:
     rule = Rule(subject=RuleEnd(groups=("one",), ports=("40000",)), peer=RuleEnd(ports=("80",)))
     assert matches(rule, GROUPS, "Egress", TCP)
     assert not matches(rule, GROUPS, "Ingress", TCP)
+
+
+def test_a_name_that_an_endpoint_has_twice_is_both_numbers() -> None:
+    twice = own_ports([(("10.0.0.2",), (NamedPort("http", "TCP", 80), NamedPort("http", "TCP", 8080)))])
+    assert twice == {OwnPort("TCP", "http"): frozenset({"10.0.0.2,tcp:80", "10.0.0.2,tcp:8080"})}
+
+
+def test_which_named_ports_rules_ask_for() -> None:
+    rules = [
+        Rule(protocol="TCP", subject=RuleEnd(named_ports=("http",), not_named_ports=("alt",))),
+        Rule(protocol="UDP", subject=RuleEnd(named_ports=("http",))),
+        Rule(subject=RuleEnd(named_ports=("of no protocol",))),
+        Rule(protocol="47", subject=RuleEnd(named_ports=("of one without ports",))),
+    ]
+    assert asked_of(rules) == {OwnPort("TCP", "http"), OwnPort("TCP", "alt"), OwnPort("UDP", "http")}
 
 
 @pytest.mark.parametrize(

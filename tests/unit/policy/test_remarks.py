@@ -78,7 +78,7 @@ def test_kubernetes_fields_have_their_own_names() -> None:
     result = compile_network_policy(declared)
     assert isinstance(result, CompiledPolicy)
     of, pods = ":namespace=web,:orchestrator=k8s", "which nothing has"
-    assert list(remarks(result, [group.id for group in result.groups])) == [
+    assert list(remarks(result, [group.id for group in (*result.groups, *result.own_ports())])) == [
         f"spec.ingress[0].ports names a port http/TCP of {of}, {pods}",
         f"spec.ingress[0].from selects nothing: {of},app=a",
         f"spec.egress[0].ports names a port http/TCP of {of},app=b, {pods}",

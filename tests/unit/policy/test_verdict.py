@@ -23,6 +23,7 @@ from manx_core.policy import (
     pod_item,
 )
 from manx_core.policy.evaluate import evaluate
+from manx_core.policy.own_ports import own_ports
 from manx_core.policy.verdict import verdict
 from policy_cases import (
     BROKEN,
@@ -240,7 +241,9 @@ class Compiled:
         results = [compile_network_policy(declared) for _, declared in sorted(cluster.policies.items())]
         self.policies = [r if isinstance(r, CompiledPolicy) else r.closed for r in results]
         self.programs = {p.name: p.program() for p in self.policies}
-        self.groups = Groups({g.id: members(g, cluster) for p in self.policies for g in p.groups})
+        groups = {g.id: members(g, cluster) for p in self.policies for g in p.groups}
+        own = own_ports((held, named_ports(cluster.pods[key])) for key, held in cluster.addresses.items())
+        self.groups = Groups(groups, own)
 
     def allows(self, subject: PodKey, flow: Flow, direction: Direction) -> bool:
         labels = pod_item(subject[0], None, self.cluster.pods[subject].metadata.labels)

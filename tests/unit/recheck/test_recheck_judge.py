@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from manx_agent.model import LocalEndpoint
 from manx_agent.recheck.connection import Connection, Tuple, packed, parse
 from manx_agent.recheck.judge import changed, court_of
-from manx_agent.render.settle import Policy, Settled, references
+from manx_agent.render.needs import Policy, references
+from manx_agent.render.settle import Settled
 from manx_core.api.v1alpha1 import ClassTier, IcmpMatch, PolicyProgramSpec, PolicySource, Rule, RuleEnd
+from manx_core.policy.own_ports import OwnPort
 
 A, B, C, AWAY, NODE, SERVICE = "10.0.0.1", "10.0.0.2", "10.0.0.3", "10.9.9.9", "192.0.2.1", "10.96.0.1"
 TCP, UDP, ICMP = 6, 17, 1
@@ -38,7 +40,7 @@ def settled(
         )
         for name, address in (("a", A), ("b", B), ("c", C))
     }
-    policies = {name: Policy(spec, references(spec), lacking) for name, spec in programs.items()}
+    policies = {name: Policy(spec, references(spec), lacking=lacking) for name, spec in programs.items()}
     classes = {f"pc-{name}": (ClassTier(name="default", policies=(name,)),) for name in programs}
     return Settled(endpoints=endpoints, classes=classes, policies=policies, groups=groups or {})
 
@@ -146,6 +148,20 @@ def test_only_endpoints_whose_policy_changed_are_looked_at() -> None:
     assert changed(before, settled({"a": spec}, {"g": frozenset({A})})) == {"b"}
     assert changed(before, settled({"a": spec, "b": other, "c": other}, {"g": frozenset({A})})) == {"c"}
     assert changed(settled({"a": spec}, lacking=frozenset("g")), settled({"a": spec}, {"g": frozenset({A})})) == {"a"}
+
+
+def test_an_endpoint_whose_named_ports_changed_is_looked_at() -> None:
+    def having(*ports: str, name: str = "http") -> Settled:
+        members = frozenset(f"{A},tcp:{port}" for port in ports) | {f"{B},tcp:80"}
+        return replace(settled({"a": spec, "b": spec}), own_ports={OwnPort("TCP", name): members})
+
+    spec = program("Ingress", ingress=(Rule(protocol="TCP", subject=RuleEnd(named_ports=("http",))),))
+    assert changed(having("80"), having("8080")) == {"a"}
+    assert changed(having(), having("80")) == {"a"}
+    assert changed(having("80"), having("80")) == frozenset()
+    assert changed(having("80", name="other"), having("8080")) == frozenset(), "which the policy's own change tells"
+    for port, expected in ((80, False), (81, True)):
+        assert denied(having("80"), connection(B, A, port)) == expected
 
 
 def test_a_new_endpoint_has_no_connections_one_that_comes_back_may_have() -> None:

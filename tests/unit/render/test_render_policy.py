@@ -18,6 +18,7 @@ from manx_agent.render.plan import plan
 from manx_agent.render.policy import Renderer
 from manx_agent.render.settle import HOLD, Settled, settle
 from policy_reference import judge
+from policy_shapes import SHAPES
 from policy_views import Change, changes, packets, views
 
 KINDS = (("tcp", 80), ("udp", 53), ("sctp", 8080), ("udplite", 80), ("icmp", 8), ("47", 0))
@@ -148,3 +149,17 @@ def test_each_packet_sees_the_old_policy_or_the_new(view: PolicyView, sequence: 
         for step in plan(kernel.image(_from_end(view)), wanted):
             kernel.run(step, either)
         view = change(view)
+
+
+def test_an_endpoints_named_ports_come_before_it_and_go_after_it() -> None:
+    """So that a rule that denies by a name never misses one that is in force, nor one that allows."""
+    whole = SHAPES["conditions"]
+    without = replace(whole, endpoints={key: one for key, one in whole.endpoints.items() if one.name != "web"})
+    before, after = _image(without), _image(whole)
+    for begin, end, verb in ((before, after, "add"), (after, before, "del")):
+        (step,) = plan(begin, end)
+        lines = step.text.splitlines()
+        port = lines.index(f"{verb} manx-own-tcp-web 10.244.0.11,tcp:80")
+        endpoint = [at for at, line in enumerate(lines) if line.startswith(f"{verb} manx-") and ",mnx" in line]
+        assert endpoint
+        assert port < min(endpoint) if verb == "add" else port > max(endpoint)

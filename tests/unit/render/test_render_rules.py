@@ -41,7 +41,7 @@ def _program(
 def made(**fields: Any) -> Rule:
     """A Rule; `ports` are the destination's in an ingress rule, the other fields of ends the peer's."""
     peer = {name: fields.pop(name) for name in ("groups", "not_groups", "nets", "not_nets") if name in fields}
-    names_of_ports = ("ports", "not_ports", "port_groups", "not_port_groups")
+    names_of_ports = ("ports", "not_ports", "port_groups", "not_port_groups", "named_ports", "not_named_ports")
     subject = {name: fields.pop(name) for name in names_of_ports if name in fields}
     given = {"peer": RuleEnd(**peer), "subject": RuleEnd(**subject), **fields}
     return Rule(**given)
@@ -59,6 +59,22 @@ _INGRESS: dict[str, tuple[Rule, list[str]]] = {
     "range of one": (made(protocol="UDP", ports=("53-53",)), ["-p udp -m multiport --dports 53 -j ACCEPT"]),
     "group": (made(groups=(_GROUP,)), [f"-m set --match-set {_G} src -j ACCEPT"]),
     "named port": (made(port_groups=(_PORTS,)), [f"-m set --match-set {_P} dst,dst -j ACCEPT"]),
+    "a port of the subject by its name": (
+        made(protocol="TCP", named_ports=("http",)),
+        ["-p tcp -m set --match-set manx-own-tcp-http dst,dst -j ACCEPT"],
+    ),
+    "ports of all kinds, by their names and not": (
+        made(protocol="UDP", ports=("53",), port_groups=(_PORTS,), named_ports=("dns",), not_named_ports=("a", "b")),
+        [
+            f"-p udp {match} -m set ! --match-set manx-own-udp-a dst,dst -m set ! --match-set manx-own-udp-b dst,dst "
+            "-j ACCEPT"
+            for match in (
+                "-m multiport --dports 53",
+                f"-m set --match-set {_P} dst,dst",
+                "-m set --match-set manx-own-udp-dns dst,dst",
+            )
+        ],
+    ),
     "ports of both kinds": (
         made(protocol="TCP", ports=("80",), port_groups=(_PORTS,)),
         ["-p tcp -m multiport --dports 80 -j ACCEPT", f"-p tcp -m set --match-set {_P} dst,dst -j ACCEPT"],
@@ -244,6 +260,8 @@ _UNREADABLE = {
     "range backwards": (made(protocol="TCP", not_ports=("90-80",)), "notPorts: '90-80' is not within"),
     "ports of no protocol": (made(ports=("80",)), "ports: need protocol TCP, UDP, SCTP or UDPLite"),
     "ports of a protocol without": (made(protocol="ICMP", not_ports=("80",)), "notPorts: need protocol TCP"),
+    "named port of no protocol": (made(named_ports=("http",)), "subject.namedPorts: need protocol TCP, UDP, SCTP"),
+    "named port of one without": (made(protocol="47", not_named_ports=("a",)), "subject.notNamedPorts: need protocol"),
     "network": (made(nets=("10.0.0.0/33",)), "peer.nets: '10.0.0.0/33' is not a CIDR"),
     "exception": (made(not_nets=("x",)), "peer.notNets: 'x' is not a CIDR"),
     "protocol": (made(protocol="IPX"), "protocol: 'IPX' is not one of TCP, UDP, SCTP"),
@@ -266,8 +284,9 @@ def test_what_cannot_be_read_is_told_and_opens_nothing(case: str) -> None:
 
 
 def test_a_deny_rule_that_cannot_be_read_denies_more() -> None:
-    bad = made(action="Deny", protocol="IPX", ports=("80",), nets=("10.0.0.0/8",))
-    assert [unsealed(line) for line in _program(ingress=(bad,)).ingress or ()] == ["-s 10.0.0.0/8 -j DROP"]
+    for unreadable in ({"protocol": "IPX", "ports": ("80",)}, {"named_ports": ("http",)}):
+        bad = made(action="Deny", nets=("10.0.0.0/8",), **unreadable)
+        assert [unsealed(line) for line in _program(ingress=(bad,)).ingress or ()] == ["-s 10.0.0.0/8 -j DROP"]
 
 
 _STYLES: dict[str, tuple[PolicySettings, list[str], list[str]]] = {
@@ -355,7 +374,11 @@ def test_names_fit_the_kernel_and_follow_the_hashes_of_ids() -> None:
     chains = (names.program_egress(long), names.class_ingress("pc-" + "a" * 20), names.program_ingress("x"))
     for chain in (*chains, names.tier_egress("pc-" + "a" * 20, long)):
         assert len(chain) <= 28
-    for name in (names.address_group(_GROUP), names.class_set("anything"), names.networks(frozenset({"x"}))):
+    own = (names.own_ports("TCP", "a" * 15), names.own_ports("SCTP", "x" * 63), names.own_ports("UDPLite", "a" * 15))
+    assert own[0] == "manx-own-tcp-" + "a" * 15
+    assert all(map(names.is_own_ports, (*own, names.in_ipv6(own[0]))))
+    assert len({names.own_ports(how, port) for how in ("TCP", "UDP") for port in ("http", "Http", "ht tp")}) == 6
+    for name in (names.address_group(_GROUP), names.class_set("anything"), names.networks(frozenset({"x"})), *own):
         assert len(name) <= 31
         assert len(names.in_ipv6(name)) <= 31
         assert names.in_ipv4(names.in_ipv6(name)) == name

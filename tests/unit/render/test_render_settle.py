@@ -8,6 +8,8 @@ from typing import Any
 from manx_agent.model import LocalEndpoint, PolicyView
 from manx_agent.render.settle import HOLD, Settled, settle
 from manx_core.api.v1alpha1 import ClassTier, PolicyProgramSpec, PolicySource, Rule, RuleEnd
+from manx_core.policy.endpoint import NamedPort
+from manx_core.policy.own_ports import OwnPort
 
 _SOURCE = PolicySource(kind="NetworkPolicy", name="n")
 _POD = LocalEndpoint("default", "pod", "uid", "c1", "mnx00000000001", ("10.244.0.1",))
@@ -54,6 +56,22 @@ def test_where_groups_alone_change_everything_else_is_taken_over() -> None:
     assert now.groups == {"g": frozenset({"10.0.0.2"})}
     assert (now.endpoints, now.classes, now.policies) == (before.endpoints, before.classes, before.policies)
     assert now.policies is before.policies
+
+
+def test_named_ports_of_endpoints_are_there_as_soon_as_a_policy_asks_and_never_missing() -> None:
+    asking = Rule(protocol="TCP", subject=RuleEnd(named_ports=("http",), not_named_ports=("gone",)))
+    spec = PolicyProgramSpec(epoch=1, source=_SOURCE, types=("Ingress",), ingress=(asking,))
+    view = _view(programs={"p": spec}, ports_of={_ID: (NamedPort("http", "TCP", 80), NamedPort("ssh", "TCP", 22))})
+    http, gone = OwnPort("TCP", "http"), OwnPort("TCP", "gone")
+    before = settle(view, _whole(), 0.0)
+    assert before.own_ports == {http: frozenset({"10.244.0.1,tcp:80"}), gone: frozenset()}
+    assert (dict(before.since), before.policies["p"].lacking) == ({}, frozenset())
+    same = settle(replace(view, class_of={_ID: "pc-1"}), before, 1.0)
+    assert same.own_ports is before.own_ports
+    other = settle(replace(view, ports_of={_ID: (NamedPort("http", "TCP", 8080),)}), before, 1.0)
+    assert other.own_ports == {http: frozenset({"10.244.0.1,tcp:8080"}), gone: frozenset()}
+    assert settle(replace(view, endpoints={}), before, 1.0).own_ports == {http: frozenset(), gone: frozenset()}
+    assert settle(_view(ports_of=view.ports_of), before, 1.0).own_ports == {}
 
 
 def test_a_policy_keeps_its_old_rules_until_its_new_group_comes_or_time_is_up() -> None:

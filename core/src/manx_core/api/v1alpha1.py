@@ -186,13 +186,19 @@ class RuleEnd(KubeStruct, frozen=True, gc=False):
     not_nets: tuple[str, ...] = ()
     """CIDRs, none of which holds the end's address."""
     ports: tuple[str, ...] = ()
-    """The end's port, "80" or "8000-8080"; with `port_groups`, any of either may match. Neither: any port."""
+    """The end's port, "80" or "8000-8080"; with `port_groups` and `named_ports`, any of all may match. None of these:
+    any port."""
     port_groups: tuple[str, ...] = ()
     """AddressGroups of type AddressPorts: the end's (address, protocol, port) is in one of them."""
+    named_ports: tuple[str, ...] = ()
+    """Of a subject alone: its port is what one of these names is on itself, for the rule's protocol, as its node's
+    NodeState lists it. A name that it does not have matches nothing."""
     not_ports: tuple[str, ...] = ()
     """None of these is the end's port."""
     not_port_groups: tuple[str, ...] = ()
     """The end's (address, protocol, port) is in none of these AddressGroups of type AddressPorts."""
+    not_named_ports: tuple[str, ...] = ()
+    """Of a subject alone: its port is what none of these names is on itself, for the rule's protocol."""
 
 
 class IcmpMatch(KubeStruct, frozen=True, gc=False):

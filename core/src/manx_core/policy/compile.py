@@ -5,9 +5,10 @@ Must not: know pods, nodes or objects' spans, or remember anything (compile_once
 
 A rule of the API is a set of peers times a set of ports. Peers become: any; one rule's nets (all ipBlocks without
 except); nets and not_nets (each ipBlock with except); a group (each pair of selectors). Ports become: any; a protocol;
-one rule's ports (all numbers of a protocol); a group of address and port (each named port). All rules allow, so their
-order means nothing, and one that allows all makes the others needless. Networks of both address families stay in
-`nets`: a rule whose nets are all of the other family matches nothing, it does not match everything.
+one rule's ports (all numbers of a protocol); each named port: in ingress rules its name, for the node knows its pods'
+ports, in egress rules a group of address and port. All rules allow, so their order means nothing, and one that allows
+all makes the others needless. Networks of both address families stay in `nets`: a rule whose nets are all of the other
+family matches nothing, it does not match everything.
 """
 
 from __future__ import annotations
@@ -43,8 +44,7 @@ def compile_anew(policy: NetworkPolicy) -> CompiledPolicy | InvalidPolicy:
     if problems:
         return InvalidPolicy(problems, _closed(policy))
     types, applies_to = _types(policy.spec), _applies_to(policy)
-    ingress = _Rules("Ingress", applies_to, policy.metadata.namespace)
-    egress = _Rules("Egress", applies_to, policy.metadata.namespace)
+    ingress, egress = _Rules("Ingress", policy.metadata.namespace), _Rules("Egress", policy.metadata.namespace)
     if "Ingress" in types:
         for index, rule in enumerate(policy.spec.ingress):
             ingress.add(index, rule.from_, rule.ports)
@@ -132,9 +132,8 @@ class _Ports(NamedTuple):
 class _Rules:
     """Collects one direction's rules, and the definitions of the groups that they name."""
 
-    def __init__(self, direction: Direction, applies_to: Selector, namespace: str) -> None:
+    def __init__(self, direction: Direction, namespace: str) -> None:
         self._direction = direction
-        self._applies_to = applies_to
         self._namespace = namespace
         self._rules: dict[Rule, tuple[int, tuple[GroupDef, ...]]] = {}
         """Each without its index → the first index that it has, and its groups."""
@@ -159,31 +158,35 @@ class _Rules:
     def _add(self, index: int, peer: _Peer, match: _Ports) -> None:
         port_group = self._port_group(peer, match)
         # A port group of the peers themselves says all that their group would.
-        redundant = port_group is not None and port_group.selects == peer.pods and self._direction == "Egress"
+        redundant = port_group is not None and port_group.selects == peer.pods
         peer_group = GroupDef(peer.pods) if peer.pods is not None and not redundant else None
         rule = self._rule(peer, match, port_group, peer_group)
         self._rules.setdefault(rule, (index, tuple(group for group in (port_group, peer_group) if group)))
 
     def _rule(self, peer: _Peer, match: _Ports, port_group: GroupDef | None, peer_group: GroupDef | None) -> Rule:
         groups = (peer_group.id,) if peer_group else ()
-        port_groups = (port_group.id,) if port_group else ()
         if self._direction == "Ingress":
             at_peer = RuleEnd(groups=groups, nets=peer.nets, not_nets=peer.not_nets)
-            at_subject = RuleEnd(ports=match.ports, port_groups=port_groups) if match.ports or port_groups else _ANY
-        else:
-            at_peer = RuleEnd(
-                groups=groups, nets=peer.nets, not_nets=peer.not_nets, ports=match.ports, port_groups=port_groups
-            )
-            at_subject = _ANY
-        return Rule(protocol=match.protocol, peer=at_peer, subject=at_subject)
+            return Rule(protocol=match.protocol, peer=at_peer, subject=_own(match))
+        port_groups = (port_group.id,) if port_group else ()
+        at_peer = RuleEnd(
+            groups=groups, nets=peer.nets, not_nets=peer.not_nets, ports=match.ports, port_groups=port_groups
+        )
+        return Rule(protocol=match.protocol, peer=at_peer)
 
     def _port_group(self, peer: _Peer, match: _Ports) -> GroupDef | None:
-        """A named port is the destination's: "this field … can be a … named port on a pod". In ingress rules the
-        destinations are the pods that the policy applies to; in egress rules the peers, any pod where they are nets."""
-        if not match.name:
+        """A named port is the destination's: "this field … can be a … named port on a pod". In ingress rules these are
+        the pods that the policy applies to; in egress rules the peers, any pod where they are nets."""
+        if not match.name or self._direction == "Ingress":
             return None
-        destinations = self._applies_to if self._direction == "Ingress" else peer.pods or ALL_PODS
-        return GroupDef(destinations, match.name, match.protocol)
+        return GroupDef(peer.pods or ALL_PODS, match.name, match.protocol)
+
+
+def _own(match: _Ports) -> RuleEnd:
+    """That port of the pods that the policy applies to."""
+    if not match.ports and not match.name:
+        return _ANY
+    return RuleEnd(ports=match.ports, named_ports=(match.name,) if match.name else ())
 
 
 def _peers(peers: tuple[NetworkPolicyPeer, ...], namespace: str) -> Iterator[_Peer]:

@@ -5,7 +5,8 @@ Must not: know pods, nodes or objects' spans.
 
 As in Calico: a rule whose CIDRs (of one list, also of notNets) are all of one family is a rule for that family alone. A
 named port is a port of what the selectors at that end select; where there are none, of the pods that the policy applies
-to, at their own end, and of any pod at the other. A rule that can match nothing is left out.
+to, at their own end (whose ports their node knows), and of any pod at the other. A rule that can match nothing is left
+out.
 Source: Calico v3.30 API reference; Felix, calc/rule_scanner.go and rules/policy.go.
 """
 
@@ -37,7 +38,7 @@ def compile_calico_policy(policy: CalicoPolicy) -> CompiledPolicy | InvalidPolic
     problems = tuple(Problem(problem.field, problem.message) for problem in check(policy))
     if problems:
         return InvalidPolicy(problems, closed_calico_policy(policy))
-    rules, types = _Rules(policy.metadata.namespace, _applies_to(policy)), policy.spec.effective_types
+    rules, types = _Rules(policy.metadata.namespace), policy.spec.effective_types
     ingress = rules.of("Ingress", policy.spec.ingress if "Ingress" in types else ())
     egress = rules.of("Egress", policy.spec.egress if "Egress" in types else ())
     groups = rules.groups_of((*ingress, *egress))
@@ -105,9 +106,8 @@ def _applies_to(policy: CalicoPolicy) -> Selects:
 class _Rules:
     """A policy's rules, and the definitions of the groups that they name."""
 
-    def __init__(self, namespace: str, applies_to: Selects) -> None:
+    def __init__(self, namespace: str) -> None:
         self._namespace = namespace
-        self._applies_to = applies_to
         self._groups: dict[str, GroupDef] = {}
         self.left_out: list[str] = []
 
@@ -156,9 +156,12 @@ class _Rules:
         )
 
     def _end(self, rule: PolicyRule, end: EntityRule, scope: EntityScope, is_subject: bool) -> RuleEnd:
-        numbers, not_numbers = _numbers(end.ports), _numbers(end.not_ports)
-        having_ports = scope.known or (self._applies_to if is_subject else ALL_PODS)
-        port_groups = [GroupDef(having_ports, name, _ports_protocol(rule)) for name in _names(end.ports)]
+        numbers, names, not_names = _numbers(end.ports), _names(end.ports), _names(end.not_ports)
+        own = is_subject and scope.known is None
+        port_groups, not_port_groups = (
+            [] if own else [GroupDef(scope.known or ALL_PODS, name, _ports_protocol(rule)) for name in asked]
+            for asked in (names, not_names)
+        )
         # Port groups of what is selected say all that its own group would, unless numbers are allowed beside them.
         redundant = bool(port_groups) and not numbers
         groups = [GroupDef(scope.known)] if scope.known is not None and not redundant else []
@@ -170,10 +173,10 @@ class _Rules:
             not_nets=_networks(end.not_nets),
             ports=numbers,
             port_groups=self._ids([*port_groups, *(one for one in service if one.type == "AddressPorts")]),
-            not_ports=not_numbers,
-            not_port_groups=self._ids(
-                GroupDef(having_ports, name, _ports_protocol(rule)) for name in _names(end.not_ports)
-            ),
+            named_ports=names if own else (),
+            not_ports=_numbers(end.not_ports),
+            not_port_groups=self._ids(not_port_groups),
+            not_named_ports=not_names if own else (),
         )
 
     def _service(self, end: EntityRule, with_ports: bool) -> list[GroupDef]:
@@ -212,8 +215,8 @@ def _ports_protocol(rule: PolicyRule) -> str:
     return canonical_protocol(rule.protocol) or "TCP"
 
 
-def _names(ports: Iterable[int | str]) -> list[str]:
-    return sorted({port for port in ports if isinstance(port, str) and ":" not in port})
+def _names(ports: Iterable[int | str]) -> tuple[str, ...]:
+    return tuple(sorted({port for port in ports if isinstance(port, str) and ":" not in port}))
 
 
 def _numbers(ports: Iterable[int | str]) -> tuple[str, ...]:

@@ -52,6 +52,17 @@ class CompiledPolicy(msgspec.Struct, frozen=True, gc=False):
     left_out: tuple[str, ...] = ()
     """The fields of rules that can match no packet, as "spec.ingress[2]"."""
 
+    def own_port(self, rule: Rule, name: str) -> GroupDef:
+        """Who has the port that a rule of it asks of the pods themselves. No rule refers to this group, and no node
+        needs it; it is for who has to tell whether anybody has such a port."""
+        return GroupDef(self.applies_to, name, rule.protocol)
+
+    def own_ports(self) -> tuple[GroupDef, ...]:
+        """Of all rules, each once, except for what is among `groups`."""
+        asked = [(rule, name) for rule in (*self.ingress, *self.egress) for name in rule.subject.named_ports]
+        found = dict.fromkeys(self.own_port(rule, name) for rule, name in asked)
+        return tuple(group for group in found if group not in self.groups)
+
     @property
     def tier(self) -> str:
         return self.source.tier

@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Literal
 
 from manx_core.api.v1alpha1 import ClassTier, IcmpMatch, PolicyProgramSpec, Rule, RuleEnd
+from manx_core.policy.own_ports import OwnPort
 
 Direction = Literal["Ingress", "Egress"]
 _Number = tuple[int, int]
@@ -54,10 +55,15 @@ class Decision:
 
 
 class Groups:
-    """The members of address groups, for lookup. A group that is missing has none."""
+    """The members of address groups, and the named ports of the node's own endpoints, for lookup. A group that is
+    missing has none."""
 
-    def __init__(self, members: Mapping[str, Iterable[str]]) -> None:
+    def __init__(
+        self, members: Mapping[str, Iterable[str]], own_ports: Mapping[OwnPort, frozenset[str]] | None = None
+    ) -> None:
+        """`own_ports`: as of `manx_core.policy.own_ports.own_ports`."""
         self._groups = {group: _Members(found) for group, found in members.items()}
+        self._own_ports = own_ports or {}
 
     def has_address(self, group: str, address: str) -> bool:
         found = self._groups.get(group)
@@ -65,7 +71,11 @@ class Groups:
 
     def has_port(self, group: str, address: str, protocol: str, port: int) -> bool:
         found = self._groups.get(group)
-        return found is not None and f"{address},{protocol.lower()}:{port}" in found.texts
+        return found is not None and _port_member(address, protocol, port) in found.texts
+
+    def has_own_port(self, name: str, address: str, protocol: str, port: int) -> bool:
+        held = self._own_ports.get(OwnPort(protocol, name), frozenset())
+        return _port_member(address, protocol, port) in held
 
 
 def evaluate(
@@ -148,14 +158,19 @@ class _End:
         return (not end.nets or self._within(end.nets)) and not self._within(end.not_nets)
 
     def _port_matches(self, end: RuleEnd) -> bool:
-        if (end.ports or end.port_groups) and not self._has_port(end.ports, end.port_groups):
-            return False
-        return not self._has_port(end.not_ports, end.not_port_groups)
+        wanted, unwanted = (
+            (end.ports, end.port_groups, end.named_ports),
+            (end.not_ports, end.not_port_groups, end.not_named_ports),
+        )
+        return (not any(wanted) or self._has_port(*wanted)) and not self._has_port(*unwanted)
 
-    def _has_port(self, ports: tuple[str, ...], groups: tuple[str, ...]) -> bool:
+    def _has_port(self, ports: tuple[str, ...], groups: tuple[str, ...], names: tuple[str, ...]) -> bool:
+        asked = self.address, self.protocol, self.port
         if any(_in_range(self.port, text) for text in ports):
             return True
-        return any(self.groups.has_port(group, self.address, self.protocol, self.port) for group in groups)
+        if any(self.groups.has_port(group, *asked) for group in groups):
+            return True
+        return any(self.groups.has_own_port(name, *asked) for name in names)
 
     def _within(self, nets: tuple[str, ...]) -> bool:
         """An address is in no network of the other family."""
@@ -180,6 +195,10 @@ class _Members:
             return True
         version, value = _number(address)
         return any(version == v and value >> shift in found for (v, shift), found in self._networks.items())
+
+
+def _port_member(address: str, protocol: str, port: int) -> str:
+    return f"{address},{protocol.lower()}:{port}"
 
 
 def _in_range(port: int, text: str) -> bool:

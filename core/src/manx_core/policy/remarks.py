@@ -31,11 +31,10 @@ def remarks(policy: CompiledPolicy, empty_groups: Collection[str] = ()) -> Itera
     yield from (f"{field} can match no packet" for field in policy.left_out)
     yield from _never_reached("Ingress", policy.ingress)
     yield from _never_reached("Egress", policy.egress)
-    empty = {group.id: group for group in policy.groups if group.id in empty_groups}
+    empty = {group.id: group for group in (*policy.groups, *policy.own_ports()) if group.id in empty_groups}
     if empty:
-        fields = _KUBERNETES_FIELDS if policy.name.startswith("knp.") else _FIELDS
-        yield from _of_empty("Ingress", policy.ingress, empty, fields["Ingress"])
-        yield from _of_empty("Egress", policy.egress, empty, fields["Egress"])
+        yield from _of_empty(policy, "Ingress", policy.ingress, empty)
+        yield from _of_empty(policy, "Egress", policy.egress, empty)
 
 
 def _never_reached(direction: Direction, rules: tuple[Rule, ...]) -> Iterator[str]:
@@ -51,13 +50,15 @@ def _never_reached(direction: Direction, rules: tuple[Rule, ...]) -> Iterator[st
 
 
 def _of_empty(
-    direction: Direction, rules: tuple[Rule, ...], empty: dict[str, GroupDef], fields: dict[str, str]
+    policy: CompiledPolicy, direction: Direction, rules: tuple[Rule, ...], empty: dict[str, GroupDef]
 ) -> Iterator[str]:
     """A notSelector that selects nothing, or a port that nobody has among notPorts, asks for nothing: no remark."""
+    fields = (_KUBERNETES_FIELDS if policy.name.startswith("knp.") else _FIELDS)[direction]
     said: dict[str, None] = {}
     for rule in rules:
+        own = tuple(policy.own_port(rule, name).id for name in rule.subject.named_ports)
         named = {"peer": rule.peer.groups, "peer ports": rule.peer.port_groups}
-        named |= {"subject": rule.subject.groups, "subject ports": rule.subject.port_groups}
+        named |= {"subject": rule.subject.groups, "subject ports": (*rule.subject.port_groups, *own)}
         for part, groups in named.items():
             for group in filter(empty.__contains__, groups):
                 said[f"spec.{direction.lower()}[{rule.index}].{fields[part]} {_lacking(empty[group])}"] = None
@@ -94,6 +95,7 @@ def _end_covers(one: RuleEnd, other: RuleEnd) -> bool:
         (one.not_nets, other.not_nets),
         (one.not_ports, other.not_ports),
         (one.not_port_groups, other.not_port_groups),
+        (one.not_named_ports, other.not_named_ports),
     )
     if not all(set(wanted) <= set(found) for wanted, found in asked):
         return False
@@ -112,7 +114,7 @@ def _within(inner: str, outer: str) -> bool:
 
 
 def _ports_cover(one: RuleEnd, other: RuleEnd) -> bool:
-    if not one.ports and not one.port_groups:
+    pairs = [(one.ports, other.ports), (one.port_groups, other.port_groups), (one.named_ports, other.named_ports)]
+    if not any(wide for wide, _ in pairs):
         return True
-    asked = bool(other.ports or other.port_groups)
-    return asked and set(other.ports) <= set(one.ports) and set(other.port_groups) <= set(one.port_groups)
+    return any(narrow for _, narrow in pairs) and all(set(narrow) <= set(wide) for wide, narrow in pairs)

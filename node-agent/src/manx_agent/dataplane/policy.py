@@ -28,10 +28,11 @@ from manx_agent.render.dispatch import without_ipv6
 from manx_agent.render.family import FAMILIES, IPV4
 from manx_agent.render.image import Image
 from manx_agent.render.names import ENDPOINTS, FROM
+from manx_agent.render.needs import Policy
 from manx_agent.render.plan import plan
 from manx_agent.render.policy import Rendered, Renderer
 from manx_agent.render.sets import endpoint_members
-from manx_agent.render.settle import Policy, Settled, settle
+from manx_agent.render.settle import Settled, settle
 from manx_agent.render.style import logs
 from manx_core.api.v1alpha1 import PolicySettings
 

@@ -16,7 +16,8 @@ from collections.abc import Collection, Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from manx_agent.recheck.connection import Connection, packed
-from manx_agent.render.settle import Policy, Settled
+from manx_agent.render.needs import Policy
+from manx_agent.render.settle import Settled
 from manx_core.api.v1alpha1 import ClassTier, PolicyProgramSpec
 from manx_core.policy.evaluate import Direction, Flow, Groups, evaluate
 
@@ -27,15 +28,23 @@ def changed(before: Settled | None, after: Settled) -> frozenset[str]:
     if before is None:
         return frozenset(after.endpoints)
     policies = {name for name in after.policies if _policy_changed(name, before, after)}
+    moved = _moved(before, after)
     classes = {
         name for name, tiers in after.classes.items() if _class_changed(before.classes.get(name), tiers, policies)
     }
     return frozenset(
         identity
-        for identity, (_, name) in after.endpoints.items()
-        if name in classes or _class_of(before, identity) != name
+        for identity, (endpoint, name) in after.endpoints.items()
+        if name in classes or _class_of(before, identity) != name or not moved.isdisjoint(endpoint.addresses)
         if identity in before.endpoints or identity in before.closed
     )
+
+
+def _moved(before: Settled, after: Settled) -> frozenset[str]:
+    """The addresses of endpoints whose named ports are others now, among those that policies still ask for."""
+    both = before.own_ports.keys() & after.own_ports.keys()
+    members = frozenset[str]().union(*(before.own_ports[port] ^ after.own_ports[port] for port in both))
+    return frozenset(member.partition(",")[0] for member in members)
 
 
 def _class_of(settled: Settled, identity: str) -> str:
@@ -115,9 +124,12 @@ def court_of(
     groups = {group: settled.groups[group] for policy in needed.values() for group in policy.groups}
     programs = {name: policy.spec for name, policy in needed.items()}
     by_source_port = any(map(_asks_for_source_port, programs.values()))
-    return Court(subjects, programs, Groups(groups), own, closed_node, by_source_port)
+    return Court(subjects, programs, Groups(groups, settled.own_ports), own, closed_node, by_source_port)
 
 
 def _asks_for_source_port(spec: PolicyProgramSpec) -> bool:
     sources = [rule.peer for rule in spec.ingress] + [rule.subject for rule in spec.egress]
-    return any(end.ports or end.port_groups or end.not_ports or end.not_port_groups for end in sources)
+    return any(
+        end.ports or end.port_groups or end.named_ports or end.not_ports or end.not_port_groups or end.not_named_ports
+        for end in sources
+    )

@@ -20,6 +20,7 @@ from manx_agent.render.image import SetImage
 from manx_agent.render.nets import Networks, as_match, networks_of
 from manx_agent.render.style import Direction
 from manx_core.api.v1alpha1 import IcmpMatch, Rule, RuleEnd
+from manx_core.policy.own_ports import PROTOCOLS
 
 _NUMBERS = {"icmp": 1, "tcp": 6, "udp": 17, "icmpv6": 58, "sctp": 132, "udplite": 136}
 """Protocols that have a name (IANA), in lower case."""
@@ -211,7 +212,7 @@ class _End:
     def ports(self) -> list[str]:
         """Any of the numbers, or of the named ports. An Allow makes do with those that are known. A packet goes on
         after a Log, and is to be logged once: there each alternative excludes those before it."""
-        if not self.end.ports and not self.end.port_groups:
+        if not self.end.ports and not self.end.port_groups and not self.end.named_ports:
             return [""]
         found, before = [], ""
         for match in self._port_matches():
@@ -230,10 +231,19 @@ class _End:
             except Lacking:
                 if self.suspicious:
                     raise
+        yield from (self._own("namedPorts", port, "{}") for port in self.end.named_ports)
 
     def not_ports(self) -> list[str]:
         chunks = self._multiport("notPorts", self.end.not_ports)
-        return ["".join(f"-m multiport ! --{self.side[0]}ports {chunk} " for chunk in chunks)]
+        found = [f"-m multiport ! --{self.side[0]}ports {chunk} " for chunk in chunks]
+        return ["".join([*found, *(self._own("notNamedPorts", port, "! ") for port in self.end.not_named_ports)])]
+
+    def _own(self, name: str, port: str, negation: str) -> str:
+        """What that named port is on the node's own endpoint at this end."""
+        if self.rule.protocol not in PROTOCOLS:
+            raise Unreadable(f"{self.place}.{name}: need protocol {', '.join(PROTOCOLS)}")
+        own = self.scope.family.set(names.own_ports(self.rule.protocol, port))
+        return f"-m set {negation}--match-set {own} {self.side},{self.side} "
 
     def _multiport(self, name: str, ports: tuple[str, ...]) -> list[str]:
         if ports and _named("protocol", self.rule.protocol) not in _WITH_PORTS:

@@ -51,8 +51,12 @@ POOLS = "manx-pools"
 NAT_POOLS = "manx-nat"
 CLASS_SETS = "manx-c-"
 _SIGN_SETS = "manx-sign-"
+_OWN_PORTS = "manx-own-"
 _SIX = "manx-6-"
 
+_LONGEST_SET = 31
+_READABLE = re.compile(r"[0-9a-z-]+")
+"""Of ports' names: as Kubernetes allows them."""
 _HASHED_ID = re.compile(r"(?:pc|ag)-([0-9a-z]{20})")
 
 
@@ -115,6 +119,13 @@ def port_group(group: str) -> str:
     return f"manx-p-{short(group)}"
 
 
+def own_ports(protocol: str, port: str) -> str:
+    """The set of the endpoints that have this named port, with its number on each."""
+    name = f"{_OWN_PORTS}{protocol.lower()}-{port}"
+    readable = _READABLE.fullmatch(port) and len(in_ipv6(name)) <= _LONGEST_SET
+    return name if readable else _OWN_PORTS + digest(f"{protocol}/{port}")
+
+
 def networks(members: frozenset[str]) -> str:
     """The set of some networks: named after its contents, so that it never changes."""
     return f"manx-n-{digest(' '.join(sorted(members)))}"
@@ -150,6 +161,11 @@ def is_open_set(set_name: str) -> bool:
     return in_ipv4(set_name) in (OPEN_OUT, OPEN_IN)
 
 
+def is_own_ports(set_name: str) -> bool:
+    """Whether a set's members are named ports of endpoints."""
+    return in_ipv4(set_name).startswith(_OWN_PORTS)
+
+
 def is_endpoint_set(set_name: str) -> bool:
-    """Whether a set's members are local endpoints, as opposed to addresses that rules refer to."""
+    """Whether a set's members are local endpoints, as opposed to addresses and ports that rules refer to."""
     return is_everyone(set_name) or is_open_set(set_name) or in_ipv4(set_name).startswith((CLASS_SETS, _SIGN_SETS))

@@ -3,11 +3,13 @@
 Owns: make before break. Must not: run anything, or know what any rule is for, save which chains dispatch by class.
 
 1. `ipset restore`: new sets, filled; the changed members of sets that rules refer to, additions first; endpoints that
-   are not isolated any more, into the sets of those, for step 2 may take the dispatch of their class away.
+   are not isolated any more, into the sets of those, for step 2 may take the dispatch of their class away. (Endpoints'
+   named ports come here, too.)
 2. One `iptables-restore`, all tables: new and changed chains, the dispatch among them, and what is no longer referred
    to. A table's changes come into force at once.
 3. `ipset restore`: endpoints in and out of their sets: into the new class before out of the old, and before out of
-   the sets of those not isolated; an endpoint that goes, out of the set of all endpoints before out of its class.
+   the sets of those not isolated; an endpoint that goes, out of the set of all endpoints before out of its class, and
+   its named ports last.
 4. Only where an endpoint leaves a class that goes for one that was there already: the removal of that class from the
    dispatch, and of its chains. (In step 2 both classes are dispatched, and either decides about the endpoint until
    step 3 is through.)
@@ -81,6 +83,9 @@ def _set_lines(known: Mapping[str, SetImage], desired: Mapping[str, SetImage]) -
         if names.is_open_set(name):
             additions += adds
             moves.out_of_class += dels
+        elif names.is_own_ports(name):
+            additions += adds
+            moves.out_of_ports += dels
         elif names.is_endpoint_set(name):
             moves.add(name, adds, dels)
         elif len(adds) + len(dels) >= max(_SWAP_FROM, len(wanted.members) + 1):
@@ -110,6 +115,7 @@ class _Moves:
         self.into_all: list[str] = []
         self.out_of_all: list[str] = []
         self.out_of_class: list[str] = []
+        self.out_of_ports: list[str] = []
 
     def add(self, name: str, adds: Iterable[str], dels: Iterable[str]) -> None:
         everyone = names.is_everyone(name)
@@ -118,7 +124,7 @@ class _Moves:
         out.extend(dels)
 
     def lines(self) -> list[str]:
-        return [*self.into_class, *self.into_all, *self.out_of_all, *self.out_of_class]
+        return [*self.into_class, *self.into_all, *self.out_of_all, *self.out_of_class, *self.out_of_ports]
 
 
 # --- Rules ---------------------------------------------------------------------------------------------------------

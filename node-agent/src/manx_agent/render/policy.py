@@ -19,10 +19,11 @@ from manx_agent.render.dispatch import Isolation, closed_chains, dispatch_chains
 from manx_agent.render.family import FAMILIES, IPV4, Family
 from manx_agent.render.image import Chains, Image, Rules, SetImage, Table
 from manx_agent.render.members import GroupSets
+from manx_agent.render.needs import Policy
 from manx_agent.render.nets import family_of, networks_of
 from manx_agent.render.rules import DIRECTIONS, Program, render_program
-from manx_agent.render.sets import endpoint_sets, masqueraded, pool_problems, pool_sets
-from manx_agent.render.settle import Policy, Settled
+from manx_agent.render.sets import endpoint_sets, masqueraded, own_port_sets, pool_problems, pool_sets
+from manx_agent.render.settle import Settled
 from manx_agent.render.style import Direction, Style
 from manx_agent.render.tiers import Tier, class_chains, marking_chains, tiers_of
 from manx_core.api.v1alpha1 import ClassTier, PolicySettings, PoolSettings
@@ -106,6 +107,7 @@ class Renderer:
             settled.endpoints,
             settled.classes,
             settled.policies,
+            settled.own_ports,
             pools,
             settings,
             self.reaches_itself,
@@ -125,6 +127,7 @@ class Renderer:
         sets = {**last.image.sets}
         for family in frame.families:
             sets |= {**self._endpoint_sets(settled, last, family), **pool_sets(pools, family)}
+            sets |= own_port_sets(settled, family)
         problems = (*frame.style.problems, *last.problems)
         image = Image(last.image.chains, last.image.jumps, sets)
         return _BesideGroups(frame.families, image, problems, pool_problems(pools))

@@ -59,6 +59,18 @@ def endpoint_members(endpoint: LocalEndpoint, family: Family) -> tuple[str, ...]
     return tuple(f"{one},{endpoint.interface}" for one in endpoint.addresses if family_of(one) is family)
 
 
+def own_port_sets(settled: Settled, family: Family) -> dict[str, SetImage]:
+    """Which endpoints have which of the named ports that rules ask their subjects for."""
+    return {
+        family.set(names.own_ports(*port)): SetImage("hash:ip,port", _of_family(members, family), family.set_family)
+        for port, members in settled.own_ports.items()
+    }
+
+
+def _of_family(members: Iterable[str], family: Family) -> frozenset[str]:
+    return frozenset(member for member in members if family_of(member.partition(",")[0]) is family)
+
+
 def masqueraded(pools: Iterable[PoolSettings], family: Family) -> frozenset[str]:
     """The networks of the family whose packets to elsewhere leave with the node's address."""
     return networks_of(family, tuple(pool.cidr for pool in pools if pool.nat_outgoing)).members

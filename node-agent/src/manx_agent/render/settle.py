@@ -25,23 +25,15 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from manx_agent.model import LocalEndpoint, PolicyView
-from manx_core.api.v1alpha1 import OPEN_CLASS, ClassTier, PolicyProgramSpec
+from manx_agent.render.needs import Policy, held, policy_of
+from manx_core.api.v1alpha1 import OPEN_CLASS, ClassTier
+from manx_core.policy.own_ports import OwnPort
 
+K = TypeVar("K")
 V = TypeVar("V")
 
 HOLD = 10.0
 """Seconds for which an old state is held for what has not arrived."""
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """A policy in force."""
-
-    spec: PolicyProgramSpec
-    groups: frozenset[str]
-    """Ids of the groups that its rules refer to."""
-    lacking: frozenset[str] = frozenset()
-    """Those that it must do without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +49,8 @@ class Settled:
     groups: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """Those of the policies."""
     group_types: Mapping[str, str] = field(default_factory=dict)
+    own_ports: Mapping[OwnPort, frozenset[str]] = field(default_factory=dict)
+    """Those that the policies ask for → which endpoints have them, closed ones too. A name that none has is there."""
     since: Mapping[str, float] = field(default_factory=dict)
     """Missing object → when that was first seen, in seconds of the caller's clock."""
     closed: frozenset[str] = frozenset()
@@ -71,14 +65,6 @@ class Settled:
     def deadline(self, now: float) -> float | None:
         """When the next hold runs out, unless nothing is held."""
         return min((since + HOLD for since in self.since.values() if since + HOLD > now), default=None)
-
-
-def references(spec: PolicyProgramSpec) -> frozenset[str]:
-    """The ids of all groups that a policy's rules refer to."""
-    ends = [end for rule in (*spec.ingress, *spec.egress) for end in (rule.peer, rule.subject)]
-    return frozenset(
-        group for end in ends for group in (*end.groups, *end.not_groups, *end.port_groups, *end.not_port_groups)
-    )
 
 
 def policies_of(tiers: Iterable[ClassTier]) -> tuple[str, ...]:
@@ -118,12 +104,12 @@ def _in_time(since: float, now: float) -> bool:
     return now - since < HOLD
 
 
-_BESIDE_GROUPS = ("endpoints", "classes", "programs", "class_of")
+_BESIDE_GROUPS = ("endpoints", "classes", "programs", "class_of", "ports_of")
 _TYPE = "Addresses"
 """Of a group of which none is said."""
 
 
-def _unless_equal(before: Mapping[str, V], now: Mapping[str, V]) -> Mapping[str, V]:
+def _unless_equal(before: Mapping[K, V], now: Mapping[K, V]) -> Mapping[K, V]:
     """The mapping of before where nothing has changed: those that compare by identity need not look."""
     return before if before == now else now
 
@@ -157,6 +143,7 @@ class _Settling:
             policies=_unless_equal(self.before.policies, policies),
             groups={group: self._group(group) for group in needed},
             group_types={group: self._type(group) for group in needed},
+            own_ports=self._own_ports(policies),
             since=self.since,
             closed=frozenset(view.endpoints.keys() - endpoints.keys()),
             awaited=awaited,
@@ -192,6 +179,15 @@ class _Settling:
         listed = dict.fromkeys(name for tiers in self.classes.values() for name in policies_of(tiers))
         policies = {name: self.policies.get(name) or before.policies[name] for name in listed}
         return policies, sorted({group for policy in policies.values() for group in policy.groups - policy.lacking})
+
+    def _own_ports(self, policies: Mapping[str, Policy]) -> Mapping[OwnPort, frozenset[str]]:
+        before, last, view = self.before, self.before.view, self.view
+        if policies is not before.policies:
+            asked = frozenset[OwnPort]().union(*(policy.own_ports for policy in policies.values()))
+            return _unless_equal(before.own_ports, held(view, asked))
+        if last is not None and last.endpoints is view.endpoints and last.ports_of is view.ports_of:
+            return before.own_ports
+        return _unless_equal(before.own_ports, held(view, before.own_ports))
 
     def _endpoints(self, refused: Mapping[str, _Causes]) -> tuple[Mapping[str, tuple[LocalEndpoint, str]], _Causes]:
         settled: dict[str, tuple[LocalEndpoint, str]] = {}
@@ -259,21 +255,19 @@ class _Settling:
         if spec is None:
             causes = self._miss(name)
             return (self._keep_policy(name) if old and self._in_time(causes) else None), causes
-        groups = old.groups if old and old.spec is spec else references(spec)
-        lacking = frozenset(group for group in groups if group not in self.view.groups)
+        new = old if old and old.spec is spec else policy_of(spec)
+        lacking = frozenset(group for group in new.groups if group not in self.view.groups)
         causes = _NONE.union(*(self._miss(group) for group in lacking))
         if lacking and self._in_time(causes):
             return (self._keep_policy(name) if old else None), causes
-        if old and old.spec is spec and old.lacking == lacking:
-            return old, _NONE
-        return Policy(spec, groups, lacking), _NONE
+        return new.without(lacking), _NONE
 
     def _keep_policy(self, name: str) -> Policy:
         old = self.before.policies[name]
         lacking = frozenset(
             group for group in old.groups if group not in self.view.groups and group not in self.before.groups
         )
-        return old if lacking == old.lacking else Policy(old.spec, old.groups, lacking)
+        return old.without(lacking)
 
     def _group(self, name: str) -> frozenset[str]:
         return self.view.groups[name] if name in self.view.groups else self.before.groups[name]

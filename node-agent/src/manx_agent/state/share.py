@@ -30,6 +30,7 @@ from manx_core.api.v1alpha1 import (
     PolicyProgramSpec,
     PolicySettings,
 )
+from manx_core.policy.endpoint import Endpoint, NamedPort
 
 PodKey = tuple[str, str, str]
 """(namespace, name, uid)"""
@@ -86,6 +87,7 @@ class Share:
         self._endpoints: Table[LocalEndpoint] = Table()
         self.blocks: dict[str, IPAMBlock] = {}
         self._class_of: dict[PodKey, str] = {}
+        self._ports_of: dict[PodKey, tuple[NamedPort, ...]] = {}
         self._classes: Table[tuple[ClassTier, ...]] = Table()
         self._programs: Table[PolicyProgramSpec] = Table()
         self._class_union: Union[PolicyClass] = Union()
@@ -110,15 +112,17 @@ class Share:
         before, self.settings = self.settings, state.spec
         self.dirty.pools |= before is None or before.pools != state.spec.pools
         self.dirty.settings |= before is None or before.policy != state.spec.policy
-        self._set_classes_of(
-            {(e.namespace, e.name, e.uid): e.policy_class for e in listed(state.spec) if e.policy_class}
-        )
+        self._set_pods({(pod.namespace, pod.name, pod.uid): pod for pod in listed(state.spec)})
 
-    def _set_classes_of(self, class_of: dict[PodKey, str]) -> None:
-        before, self._class_of = self._class_of, class_of
+    def _set_pods(self, pods: Mapping[PodKey, Endpoint]) -> None:
+        classes, ports = self._class_of, self._ports_of
+        self._class_of = {key: pod.policy_class for key, pod in pods.items() if pod.policy_class}
+        ports_now = {key: pod.ports for key, pod in pods.items() if pod.ports}
+        if ports_now != ports:  # most often they are not: the old value stays, for those that compare by identity
+            self._ports_of = ports_now
         for container_id, endpoint in self.endpoints.items():
             key = (endpoint.namespace, endpoint.name, endpoint.uid)
-            if before.get(key) != class_of.get(key):
+            if classes.get(key) != self._class_of.get(key) or ports.get(key) != self._ports_of.get(key):
                 self.dirty.endpoints.add(container_id)
 
     def set_class(self, side: int, name: str, obj: PolicyClass | None) -> None:
@@ -196,6 +200,7 @@ class Share:
             groups=members,
             group_types=types,
             class_of=self._class_of,
+            ports_of=self._ports_of,
             pools=self.settings.pools if self.settings else (),
             settings=self.settings.policy if self.settings else PolicySettings(),
         )

@@ -38,7 +38,7 @@ class Item(Protocol):
 class Group:
     """A group in use."""
 
-    __slots__ = ("_more", "chunks", "definition", "id", "span", "users")
+    __slots__ = ("_more", "chunks", "definition", "id", "shown", "span", "users")
 
     def __init__(self, definition: GroupDef, placed: Mapping[int, Iterable[str]] | None) -> None:
         self.definition = definition
@@ -46,6 +46,8 @@ class Group:
         self.users: dict[str, None] = {}
         """The programs that use it."""
         self.span = Span()
+        self.shown = False
+        """Whether there were objects of it at the last drain."""
         self.chunks = Chunks(placed)
         self._more: dict[str, int] | None = None
         """Members that more than one holder has → how many besides the first. None for none."""
@@ -172,11 +174,16 @@ class GroupTable:
     def drain(self) -> set[Key]:
         """The chunks that may have changed since the last drain."""
         self._placed.clear()
-        changed = {_key(group.id, number) for group in self._dirty for number in group.chunks.settle()}
-        for group in [group for group in self._dirty if not group.users]:
-            del self._groups[group.id]
-            self._unfollow(group)
-            changed.update(_key(group.id, number) for number in range(len(group.chunks)))
+        changed: set[Key] = set()
+        for group in self._dirty:
+            touched = group.chunks.settle()
+            if not group.users:
+                del self._groups[group.id]
+                self._unfollow(group)
+                touched.update(range(len(group.chunks)))
+            if group.span or group.shown:
+                changed.update(_key(group.id, number) for number in touched)
+            group.shown = bool(group.span)
         self._dirty.clear()
         return changed
 

@@ -20,12 +20,19 @@ from manx_operator.model.types import DesiredObject, Key, Span
 class Program:
     """A policy in force."""
 
-    __slots__ = ("audience", "groups", "in_force")
+    __slots__ = ("audience", "groups", "in_force", "own_ports")
 
-    def __init__(self, in_force: InForce, groups: tuple[Group, ...]) -> None:
+    def __init__(self, in_force: InForce, groups: tuple[Group, ...], own_ports: tuple[Group, ...]) -> None:
         self.in_force = in_force
         self.groups = groups
+        """Those that its nodes need."""
+        self.own_ports = own_ports
+        """Those that are kept to know whether anybody is in them; nodes know their own pods' ports by themselves."""
         self.audience: Audience
+
+    @property
+    def used(self) -> tuple[Group, ...]:
+        return self.groups + self.own_ports
 
     @property
     def compiled(self) -> CompiledPolicy:
@@ -106,8 +113,11 @@ class ProgramTable:
     def put(self, in_force: InForce) -> Program:
         """The policy is this now. What was there before keeps its groups until `release`."""
         compiled = in_force.compiled
-        groups = tuple(self._groups.acquire(found, compiled.name) for found in compiled.groups)
-        program = self._programs[compiled.name] = Program(in_force, groups)
+        groups, own_ports = (
+            tuple(self._groups.acquire(found, compiled.name) for found in definitions)
+            for definitions in (compiled.groups, compiled.own_ports())
+        )
+        program = self._programs[compiled.name] = Program(in_force, groups, own_ports)
         self._dirty.add(compiled.name)
         return program
 
@@ -120,8 +130,8 @@ class ProgramTable:
     def release(self, program: Program) -> None:
         """This is not the policy any more."""
         now = self._programs.get(program.compiled.name)
-        for group in program.groups:
-            if now is None or group not in now.groups:
+        for group in program.used:
+            if now is None or group not in now.used:
                 self._groups.release(group, program.compiled.name)
 
     def drain(self) -> set[Key]:
@@ -149,7 +159,7 @@ class ProgramTable:
         found = self._programs.get(name)
         if found is None:
             return ()
-        return tuple(remarks(found.compiled, [group.id for group in found.groups if group.chunks.empty]))
+        return tuple(remarks(found.compiled, [group.id for group in found.used if group.chunks.empty]))
 
     def users(self, groups: Iterable[str]) -> frozenset[str]:
         """The programs that use any of these groups."""
