@@ -14,7 +14,7 @@ from typing import Any
 from generator import policy_admission
 from generator.admission_parts import ANY, held_to, on
 from generator.names import AGENT_USER, NAMESPACE, OPERATOR, metadata
-from generator.rbac import SPECS
+from generator.rbac import AGENT_RULES, SPECS, written
 
 _API = "admissionregistration.k8s.io/v1"
 _NODE_CLAIM = "authentication.kubernetes.io/node-name"
@@ -24,7 +24,6 @@ def objects() -> list[dict[str, Any]]:
     """Every policy with its binding."""
     return [
         *_policy("agents.manx.dev", _agents()),
-        *_policy("epoch.manx.dev", _epoch()),
         *_policy("term.manx.dev", _term(), parameter=_LEASE),
         *_policy("ippool-in-use.manx.dev", _in_use(), parameter=ANY),
         *_policy("ippool-overlaps-ippool.manx.dev", _overlaps_pool(), parameter=ANY),
@@ -53,10 +52,16 @@ def _policy(name: str, spec: dict[str, Any], *, parameter: dict[str, Any] | None
 
 
 def _agents() -> dict[str, Any]:
+    """RBAC says which kinds agents may write, this says of which node. So it is about those kinds alone: what the
+    operator writes all the time is not kept waiting for it."""
     claim = f"'{_NODE_CLAIM}'"
     return {
         "failurePolicy": "Fail",
-        "matchConstraints": on("manx.dev", ["*/*"], ["CREATE", "UPDATE", "DELETE"]),
+        "matchConstraints": on(
+            "manx.dev",
+            [name for kind in written(AGENT_RULES, "manx.dev") for name in (kind, f"{kind}/*")],
+            ["CREATE", "UPDATE", "DELETE"],
+        ),
         "matchConditions": [{"name": "agents", "expression": f"request.userInfo.username == '{AGENT_USER}'"}],
         "variables": [
             {
@@ -78,31 +83,16 @@ def _agents() -> dict[str, Any]:
                 " || (request.resource.resource == 'ipamblocks' && has(request.subResource)"
                 " && request.subResource == 'status' && oldObject.spec.node == variables.node))",
                 "messageExpression": "'the agent of node ' + variables.node + ' may write its own NodeReport and the"
-                " status of its own IPAMBlocks, nothing else of manx.dev'",
+                " status of its own IPAMBlocks, nothing else of these kinds'",
                 "reason": "Forbidden",
             },
         ],
     }
 
 
-def _epoch() -> dict[str, Any]:
-    return {
-        "failurePolicy": "Fail",
-        "matchConstraints": on("manx.dev", SPECS, ["UPDATE"]),
-        "validations": [
-            {
-                "expression": "object.spec.epoch >= oldObject.spec.epoch",
-                "messageExpression": "'spec.epoch ' + string(object.spec.epoch) + ' is lower than the object\\'s ('"
-                " + string(oldObject.spec.epoch) + '): another leader has taken over'",
-                "reason": "Forbidden",
-            }
-        ],
-    }
-
-
 def _term() -> dict[str, Any]:
     """What a leader had on its way when it was stopped may arrive after its successor has begun. An update is then
-    refused for the object's epoch or resourceVersion; for a creation only the Lease can tell."""
+    refused for the object's epoch (by its schema) or resourceVersion; for a creation only the Lease can tell."""
     validation = {
         "expression": "!has(params.spec.leaseTransitions) || object.spec.epoch > params.spec.leaseTransitions",
         "messageExpression": "'spec.epoch ' + string(object.spec.epoch) + ' is over: Lease '"

@@ -77,6 +77,12 @@ AGENT_RULES = [
 ]
 
 
+def written(rules: list[dict[str, Any]], group: str) -> list[str]:
+    """The kinds (plural names) of a group of which these rules let something be written, be it the status alone."""
+    writing = [rule for rule in rules if group in rule["apiGroups"] and set(rule["verbs"]) - set(READ)]
+    return sorted({resource.partition("/")[0] for rule in writing for resource in rule["resources"]})
+
+
 def objects() -> list[dict[str, Any]]:
     """Service accounts, roles and bindings."""
     return [

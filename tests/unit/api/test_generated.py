@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from generator import crds, manx_kinds, structs
+from generator import admission, crds, manx_kinds, rbac, structs
 from generator.__main__ import ROOT, differences, generated
 from generator.schema import structural
 from manx_core.api import v1alpha1
@@ -124,3 +124,18 @@ def test_the_operators_manifest_begins_with_the_definitions() -> None:
     kinds = re.findall(r"^kind: (\w+)$", text, re.M)
     assert kinds[: len(CRDS)] == ["CustomResourceDefinition"] * len(CRDS)
     assert kinds.index("Namespace") < kinds.index("ServiceAccount") < kinds.index("Deployment")
+
+
+def test_whatever_agents_may_write_of_ours_is_held_to_their_node() -> None:
+    (policy,) = (
+        made
+        for made in admission.objects()
+        if made["metadata"]["name"] == "agents.manx.dev" and "matchConstraints" in made["spec"]
+    )
+    (rule,) = policy["spec"]["matchConstraints"]["resourceRules"]
+    assert rule["resources"] == ["ipamblocks", "ipamblocks/*", "nodereports", "nodereports/*"]
+    assert rbac.written([{"apiGroups": ["g"], "resources": ["a", "b/status"], "verbs": ["get", "update"]}], "g") == [
+        "a",
+        "b",
+    ]
+    assert rbac.written(rbac.AGENT_RULES, "manx.dev") == ["ipamblocks", "nodereports"]
