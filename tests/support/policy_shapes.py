@@ -64,7 +64,7 @@ CONDITIONS = (
     Rule(not_protocol="50", peer=RuleEnd(groups=(GROUP,))),
     Rule(ip_version=6, protocol="17"),
     Rule(protocol="TCP", subject=RuleEnd(ports=("80",), named_ports=("web", "A_name-that-is-longer"))),
-    Rule(action="Log", protocol="SCTP", subject=RuleEnd(named_ports=("web", "web2"), not_named_ports=("alt",))),
+    Rule(action="Deny", protocol="SCTP", subject=RuleEnd(named_ports=("web", "web2"), not_named_ports=("alt",))),
 )
 
 

@@ -34,6 +34,7 @@ from manx_core.api.v1alpha1 import (
     Rule,
     RuleEnd,
 )
+from manx_core.policy.endpoint import NamedPort
 from netns import Netns, addressed_veth, make_node, wire_pod
 from packets import udp_packet
 
@@ -69,7 +70,7 @@ def _of(namespace: str, number: int, spec: PolicyProgramSpec) -> PolicyProgramSp
 
 def rule(**fields: Any) -> Rule:
     """A rule of ingress: ports are the subject's, all else the peer's."""
-    return _rule(("ports", "not_ports", "port_groups", "not_port_groups"), fields)
+    return _rule(tuple(name for name in RuleEnd.__struct_fields__ if "port" in name), fields)
 
 
 def towards(**fields: Any) -> Rule:
@@ -172,11 +173,31 @@ class World:
         )
 
     def open(self, pod: str) -> None:
-        self.view = replace(self.view, class_of={**self.view.class_of, self.pods[pod].identity: "open"})
+        self._into(pod, "open")
+
+    def join(self, pod: str, other: str) -> None:
+        """Puts a pod under the other's policies, too."""
+        self._into(pod, class_name(other))
+
+    def _into(self, pod: str, name: str) -> None:
+        self.view = replace(self.view, class_of={**self.view.class_of, self.pods[pod].identity: name})
 
     def classless(self, pod: str) -> None:
         others = {key: name for key, name in self.view.class_of.items() if key != self.pods[pod].identity}
         self.view = replace(self.view, class_of=others)
+
+    def ports(self, pod: str, *ports: NamedPort) -> None:
+        """The named ports that the pod is listed with."""
+        self.view = replace(self.view, ports_of={**self.view.ports_of, self.pods[pod].identity: ports})
+
+    def gone(self, pod: str) -> None:
+        """Its interface is taken out of the view."""
+        others = {key: one for key, one in self.view.endpoints.items() if key != self.pods[pod].endpoint.container_id}
+        self.view = replace(self.view, endpoints=others)
+
+    def back(self, pod: str) -> None:
+        endpoint = self.pods[pod].endpoint
+        self.view = replace(self.view, endpoints={**self.view.endpoints, endpoint.container_id: endpoint})
 
     def group(self, letter: str, *members: str, kind: str = "Addresses") -> str:
         """Sets a group's members; returns its id."""

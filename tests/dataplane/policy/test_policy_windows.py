@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import probe
 from manx_agent.model import Dirty
+from manx_core.policy.endpoint import NamedPort
 from policy_world import Applied, Pod, World, program, rule, towards
 
 CHANGES = 100
@@ -66,6 +67,10 @@ def _arrange(world: World, number: int, spare: Pod) -> None:
     allowed = rule(protocol="UDP", ports=ports, groups=(friends,))
     if number % 3 == 0:
         allowed = rule(protocol="UDP", port_groups=(named,), nets=(f"{world.address('a')}/32", "10.9.0.0/16"))
+    world.ports("b", NamedPort("dns", "UDP", 53), *([NamedPort("dns", "UDP", 5300)] if number % 2 else []))
+    world.ports("c", *([NamedPort("dns", "UDP", 54)] if number % 5 else []))
+    if number % 4 == 1:
+        allowed = rule(protocol="UDP", named_ports=("dns",), groups=(friends,))
     extra = [program(ingress=(rule(protocol="TCP", ports=(str(port),)),)) for port in range(number % 4)]
     world.policy("b", *extra, program("Ingress", "Egress", ingress=(allowed,)))
     if number % 7 == 3:
