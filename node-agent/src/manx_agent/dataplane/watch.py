@@ -99,9 +99,10 @@ class Watch:
         digests, last = await self._kernel.digests_of_sets(), self._reading
         if digests is not None and last is not None and last.explains(known, digests, self._clock()):
             return known
-        found = await self._kernel.read_sets()
+        read = await self._kernel.read_sets()
+        found = known if read == known else read  # the same objects are soon compared, and kept but once
         self._reading = _Reading(known, found, digests, self._clock())
-        return known if found == known else found
+        return found
 
     async def _nft(self, known: Image) -> Image:
         now = generation()

@@ -20,7 +20,7 @@ import socket
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from manx_agent.drivers.netlink_codec import NFGENMSG, Value, attributes, bits_of, nested, packed
+from manx_agent.drivers.netlink_codec import ATTRIBUTE, NFGENMSG, Value, attributes, bits_of, nested, packed
 from manx_agent.drivers.netlink_codec import parsed as parsed_attributes
 from manx_agent.drivers.netlink_wire import Message, NetlinkError, Wire
 from manx_core.policy.protocols import NUMBERS, WITH_PORTS
@@ -36,6 +36,8 @@ _DESTROY, _SAVE = 6 << 8 | 3, 6 << 8 | 8
 _PROTOCOL = attributes((1, b"\x06"))
 """IPSET_ATTR_PROTOCOL: 6 is what every kernel takes for these commands."""
 _SETNAME, _DATA = 2, 7
+_SECOND = NFGENMSG.size + len(_PROTOCOL)
+"""Where the second attribute of a message is, if the first says which protocol it is."""
 _IP, _CIDR, _PORT, _PROTO, _IFACE = 1, 3, 4, 7, 23
 _NETWORK_ORDER = 1 << 14
 _NAME_MAX, _INTERFACE_MAX = 31, 15
@@ -124,9 +126,20 @@ def digests() -> dict[str, bytes]:
     found: dict[bytes, hashlib.blake2b] = {}
     with Wire(_NETLINK_NETFILTER) as wire:
         for body in wire.dump(_SAVE, NFGENMSG.pack(0, 0, 0) + _PROTOCOL):
-            name = parsed_attributes(body, NFGENMSG.size).get(_SETNAME, b"")
-            found.setdefault(name, hashlib.blake2b(digest_size=16)).update(body)
+            name = _name_in(body)
+            if name not in found:
+                found[name] = hashlib.blake2b(digest_size=16)
+            found[name].update(body)
     return {name.rstrip(b"\0").decode(): one.digest() for name, one in found.items()}
+
+
+def _name_in(body: bytes) -> bytes:
+    """Of the set that a message is about: the second attribute as the kernel writes them, else looked for."""
+    if body.startswith(_PROTOCOL, NFGENMSG.size):
+        length, kind = ATTRIBUTE.unpack_from(body, _SECOND)
+        if kind == _SETNAME:
+            return body[_SECOND + ATTRIBUTE.size : _SECOND + length]
+    return parsed_attributes(body, NFGENMSG.size).get(_SETNAME, b"")
 
 
 def _said(error: NetlinkError) -> str:

@@ -48,6 +48,8 @@ MIN_MTU6 = 1280
 NODE_MAC = "ee:ee:ee:ee:ee:ee"
 """The same on every node's end, so that a pod's neighbour entry stays right whatever happens to the node's end."""
 PREFIX = "mnx"
+PODS = 512
+"""For so many a name is not reckoned anew each time that links are looked at: more than a node has."""
 
 IFF_UP = 1
 IFLA_IFNAME, IFLA_AF_SPEC, IFLA_INET_CONF = 3, 26, 1
@@ -80,11 +82,13 @@ def gateway_of(address: str) -> str:
     return GATEWAY6 if is_ipv6(address) else GATEWAY
 
 
+@lru_cache(maxsize=PODS)
 def interface_name(container_id: str, pod_interface: str) -> str:
     """The node's end: found again by whoever knows the container ID, with no state at all."""
     return PREFIX + hashlib.sha1((container_id + pod_interface).encode()).hexdigest()[:11]
 
 
+@lru_cache(maxsize=PODS)
 def mac_address(container_id: str, pod_interface: str) -> str:
     """The pod's end: locally administered, unicast; given explicitly, since udev rewrites what the kernel chose."""
     digest = hashlib.sha256((container_id + pod_interface).encode()).digest()

@@ -57,7 +57,8 @@ class Recheck:
 
     def notify(self) -> None:
         """Something was brought into the kernel."""
-        self._news.set()
+        if self._judged is not None or self._settings().established == "Recheck":
+            self._news.set()
 
     async def run(self) -> None:
         """For ever, until cancelled."""

@@ -15,6 +15,8 @@ _NAMED = 3
 
 def differences(wanted: Image, found: Image) -> tuple[str, ...]:
     """What is otherwise in `found`, one sentence for each chain, built-in chain and set."""
+    if found == wanted:  # nearly always: what was not read again is the same object
+        return ()
     return (*_chains(wanted, found), *_jumps(wanted, found), *_sets(wanted.sets, found.sets))
 
 
