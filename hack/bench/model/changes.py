@@ -169,7 +169,7 @@ def settle(model: PolicyModel) -> int:
     for kind, name in changes.objects:
         model.desired(kind, name)
     for node in changes.nodes:
-        model.endpoints(node)
+        model.lines(node)
     return len(changes.objects) + len(changes.nodes)
 
 

@@ -109,7 +109,7 @@ class Computing:
             if self.model.desired(kind, name) is not None:
                 self.counts[kind] += 1
         for node in self.changes.nodes:
-            self.counts["Endpoint"] += len(self.model.endpoints(node))
+            self.counts["Endpoint"] += len(self.model.lines(node))
 
     def count_bytes(self) -> None:
         encode = msgspec.json.Encoder().encode

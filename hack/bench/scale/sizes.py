@@ -25,7 +25,7 @@ from manx_agent.report import Inputs, node_report
 from manx_agent.state.share import Share
 from manx_core.api import v1alpha1
 from manx_core.api.core_v1 import Namespace, NetworkPolicy, ObjectMeta, Pod
-from manx_core.policy.endpoint import Endpoint, line_of
+from manx_core.policy.endpoint import Endpoint
 from manx_core.span import span_labels
 from manx_operator.model import DesiredObject, PolicyId, PolicyModel
 
@@ -72,11 +72,10 @@ def _sizes(model: PolicyModel, lengths: Lengths) -> Iterator[tuple[str, int]]:
         desired = model.desired(kind, name)
         if desired is not None:
             yield kind, len(msgspec.json.encode(_object(desired, share)))
-    endpoints = model.endpoints(here)
     others: tuple[Any, ...] = (
-        v1alpha1.NodeState(_meta(here), v1alpha1.NodeStateSpec(1, pods=tuple(map(line_of, endpoints)))),
+        v1alpha1.NodeState(_meta(here), v1alpha1.NodeStateSpec(1, pods=model.lines(here))),
         v1alpha1.NodeReport(_meta(here), _report(share)),
-        _block(here, endpoints),
+        _block(here, model.endpoints(here)),
     )
     yield from ((type(one).__name__, len(msgspec.json.encode(one))) for one in others)
 

@@ -130,16 +130,21 @@ class Decider:
     def _missing(self, key: Key, want: Wanted, have: Any | None) -> frozenset[Key]:
         """What the object refers to and is not as it shall be; nothing once that has lasted too long. What it refers to
         already, where it is already, waiting would not keep from anybody."""
-        nodes = frozenset((key.name,)) if want.nodes is None else want.nodes
-        added = new_references(want.spec, have.spec if have is not None else None)
-        missing = {ref for ref in added if not self._ready(ref, nodes)}
-        if have is not None and (reached := _not_spanned(have, want)):
-            missing |= {ref for ref in references(want.spec) - added if not self._ready(ref, reached)}
+        named = references(want.spec)
+        missing = self._not_ready(key, want, have, named) if named else None
         if not missing:
             self._waiting_since.pop(key, None)
             return frozenset()
         since = self._waiting_since.setdefault(key, self._clock())
         return frozenset(missing) if self._clock() < since + PATIENCE else frozenset()
+
+    def _not_ready(self, key: Key, want: Wanted, have: Any | None, named: frozenset[Key]) -> set[Key]:
+        nodes = frozenset((key.name,)) if want.nodes is None else want.nodes
+        if have is None:
+            return {ref for ref in named if not self._ready(ref, nodes)}
+        added, reached = new_references(want.spec, have.spec), _not_spanned(have, want)
+        missing = {ref for ref in added if not self._ready(ref, nodes)}
+        return missing | {ref for ref in named - added if reached and not self._ready(ref, reached)}
 
     def _ready(self, key: Key, nodes: frozenset[str]) -> bool:
         """There, right (a group: whatever its members), and known to these nodes; or not wanted at all."""

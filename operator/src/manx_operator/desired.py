@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 from manx_core.api.v1alpha1 import NodeStateSpec
 from manx_core.bgp.nodes import Speaker
-from manx_core.policy.endpoint import line_of
 from manx_kube import resources as r
 from manx_operator.blocks import Blocks
 from manx_operator.decide import KEEP, Keep, Wanted
@@ -68,7 +67,7 @@ class DesiredState:
             pools=self.pools.settings,
             bgp=speaker.settings,
             peers=speaker.peers,
-            pods=tuple(map(line_of, self.model.endpoints(name))),
+            pods=self.model.lines(name),
             policy=self.kinds.policy_settings(name),
             ipam_problem=self.blocks.problem(name),
         )

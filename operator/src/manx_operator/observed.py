@@ -191,10 +191,8 @@ def _declared(obj: Any) -> str:
     return obj.declared if isinstance(obj, StoredProgram) else ""
 
 
-def new_references(spec: Any, before: Any | None) -> frozenset[Key]:
+def new_references(spec: Any, before: Any) -> frozenset[Key]:
     """What an object comes to name by a change: of a NodeState, all that the pods are in that are not as they were."""
-    if before is None:
-        return references(spec)
     if isinstance(spec, NodeStateSpec):
         return _classes(frozenset(spec.pods).difference(before.pods))
     return references(spec) - references(before)
@@ -202,16 +200,16 @@ def new_references(spec: Any, before: Any | None) -> frozenset[Key]:
 
 def references(spec: Any) -> frozenset[Key]:
     """What an object of ours names. A group is referred to by its chunk 0, which refers to the others."""
+    if isinstance(spec, AddressGroupSpec):
+        return frozenset([Key(ADDRESS_GROUPS, f"{spec.group}-{chunk}") for chunk in range(1, spec.chunks)])
     if isinstance(spec, NodeStateSpec):
         return _classes(spec.pods)
     if isinstance(spec, PolicyClassSpec):
-        return frozenset(Key(POLICY_PROGRAMS, name) for tier in spec.tiers for name in tier.policies)
+        return frozenset([Key(POLICY_PROGRAMS, name) for tier in spec.tiers for name in tier.policies])
     if isinstance(spec, PolicyProgramSpec):
         rules = (*spec.ingress, *spec.egress)
         groups = {group for rule in rules for end in (rule.peer, rule.subject) for group in _groups(end)}
-        return frozenset(Key(ADDRESS_GROUPS, f"{group}-0") for group in groups)
-    if isinstance(spec, AddressGroupSpec) and spec.chunk == 0:
-        return frozenset(Key(ADDRESS_GROUPS, f"{spec.group}-{chunk}") for chunk in range(1, spec.chunks))
+        return frozenset([Key(ADDRESS_GROUPS, f"{group}-0") for group in groups])
     return frozenset()
 
 

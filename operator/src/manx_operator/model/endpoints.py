@@ -15,7 +15,7 @@ from functools import lru_cache
 
 from manx_core.api.core_v1 import Pod
 from manx_core.policy import NamedPort, PodKey, named_ports
-from manx_core.policy.endpoint import Endpoint
+from manx_core.policy.endpoint import Endpoint, line_of
 from manx_core.policy.scope import SERVICE_ACCOUNT
 from manx_operator.model.classes import Alike, ClassTable, PodClass
 from manx_operator.model.groups import Facts
@@ -57,7 +57,7 @@ class Shape:
 class PodFacts:
     """All of a pod that the model depends on."""
 
-    __slots__ = ("addresses", "node", "ports", "shape", "uid")
+    __slots__ = ("_line", "_of_class", "addresses", "node", "ports", "shape", "uid")
 
     def __init__(self, uid: str, node: str, shape: Shape, ports: tuple[NamedPort, ...]) -> None:
         self.uid = uid
@@ -65,6 +65,14 @@ class PodFacts:
         self.shape = shape
         self.ports = ports
         self.addresses: tuple[str, ...] = ()
+        self._line = self._of_class = ""
+
+    def line(self, pod: PodKey, policy_class: str) -> str:
+        """As NodeState lists it. It is asked for whenever another pod of the node is another."""
+        if not self._line or self._of_class != policy_class:
+            self._line = line_of(Endpoint(*pod, self.uid, policy_class, self.ports))
+            self._of_class = policy_class
+        return self._line
 
     @property
     def held(self) -> Facts:
@@ -203,12 +211,10 @@ class EndpointTable:
     def nodes(self) -> frozenset[str]:
         return frozenset(self._by_node)
 
-    def endpoints(self, node: str) -> tuple[Endpoint, ...]:
-        """Sorted by namespace and name."""
-        return tuple(
-            Endpoint(*pod, facts.uid, self._class_named(facts.shape), facts.ports)
-            for pod, facts in sorted(self._by_node.get(node, {}).items(), key=_pod_of)
-        )
+    def lines(self, node: str) -> tuple[str, ...]:
+        """The node's endpoints, sorted by namespace and name."""
+        found = sorted(self._by_node.get(node, {}).items(), key=_pod_of)
+        return tuple([facts.line(pod, self._class_named(facts.shape)) for pod, facts in found])
 
     def _class_named(self, shape: Shape) -> str:
         waits = bool(self._awaited) and (shape.namespace, shape.service_account) in self._awaited

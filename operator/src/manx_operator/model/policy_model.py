@@ -15,7 +15,7 @@ from manx_core.api.core_v1 import EndpointSlice, Namespace, Pod, ServiceAccount
 from manx_core.api.tier import Tier
 from manx_core.api.v1alpha1 import AddressGroup, PolicyClass, StoredProgram
 from manx_core.policy import PodKey, Problem, is_endpoint
-from manx_core.policy.endpoint import Endpoint
+from manx_core.policy.endpoint import Endpoint, endpoint_of
 from manx_operator.model.classes import ClassTable
 from manx_operator.model.endpoints import EndpointTable, PodFacts, Shape
 from manx_operator.model.groups import NOTHING, Facts, GroupTable
@@ -208,9 +208,14 @@ class PolicyModel:
         """Every object that shall exist."""
         return frozenset(self._classes.keys() | self._programs.keys() | self._groups.keys())
 
+    def lines(self, node: str) -> tuple[str, ...]:
+        """The node's endpoints as NodeState lists them, sorted by namespace and name; none for a node that is not
+        known."""
+        return self._endpoints.lines(node)
+
     def endpoints(self, node: str) -> tuple[Endpoint, ...]:
-        """The node's endpoints, sorted by namespace and name; none for a node that is not known."""
-        return self._endpoints.endpoints(node)
+        """The same, read."""
+        return tuple(map(endpoint_of, self.lines(node)))
 
     def nodes_of(self, program: str) -> frozenset[str]:
         """The nodes with a pod that the program's policy applies to."""
