@@ -137,6 +137,21 @@ async def test_many_changes_in_one_window_are_one_write() -> None:
             assert 1 <= world.api.count(is_put) <= 3
 
 
+async def test_what_the_server_makes_something_else_of_is_looked_at_again_and_nothing_else_is() -> None:
+    async with cluster() as world:
+        small(world)
+
+        def another(request: Request) -> None:
+            if request.resource == str(MESH_NODES) and request.method == "POST":
+                request.body["spec"]["asNumber"] = 1
+
+        world.api.before_write = another
+        async with leading(world) as leader:
+            await settled(world, leader, lambda: world.all(MESH_NODES))
+            await settled(world, leader, lambda: world.all(MESH_NODES)["n1"]["spec"].get("asNumber") != 1)
+            assert [r.resource for r in world.writes() if r.method == "PUT"] == [str(MESH_NODES)]
+
+
 async def test_refused_writes_are_tried_again_and_hold_up_nothing_else() -> None:
     async with cluster() as world:
         small(world)
