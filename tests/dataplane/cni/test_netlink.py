@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from manx_agent.drivers.netlink import Netlink
 from manx_agent.drivers.netlink_codec import attributes, nested, packed
 from manx_agent.drivers.netlink_conntrack import identity_of
 from manx_agent.drivers.netlink_messages import PodLink, delete_link, endpoint_route, set_up
+from manx_agent.drivers.netlink_states import states
 from manx_agent.drivers.netlink_wire import NetlinkError, Wire
 from netns import Netns, addressed_veth, veth
 
@@ -165,6 +167,35 @@ def test_a_pair_has_one_queue_at_each_end(node: Netns) -> None:
         asyncio.run(Netlink().create(link, namespace.fileno()))
         for place, name in ((node, link.interface), (pod, link.pod_interface)):
             assert "numtxqueues 1 numrxqueues 1 " in place.ip("-d", "link", "show", name)
+
+
+def test_packets_do_not_change_what_a_link_is_like_and_its_parameters_do(node: Netns) -> None:
+    """Else the parameters of each pod that has sent something would be read anew at each look."""
+    interface = "mnx00000000005"
+    with Netns() as pod:
+        for place in (node, pod):
+            place.sysctl("ipv6.conf.default.disable_ipv6", "1")
+        addressed_veth(node, pod, (interface, "eth0"), ("10.99.0.1/24", "10.99.0.2/24"))
+        with node.entered():
+            before, counted = states(), _packets(interface)
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+                sender.sendto(b"", ("10.99.0.2", 9))
+            assert _packets(interface) > counted
+            assert states() == before
+            seen = [before]
+            node.sysctl(f"ipv4.conf.{interface}.rp_filter", "2")
+            seen.append(states())
+            node.sysctl(f"ipv4.neigh.{interface}.proxy_delay", "7")
+            seen.append(states())
+            node.ip("link", "set", interface, "down")
+            seen.append(states())
+    assert len({one[interface] for one in seen}) == len(seen)
+
+
+def _packets(interface: str) -> int:
+    """Sent."""
+    lines = Path("/proc/thread-self/net/dev").read_text().splitlines()
+    return int(next(line for line in lines if line.strip().startswith(interface)).split()[10])
 
 
 def test_autodetection(node: Netns) -> None:
