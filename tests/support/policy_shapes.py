@@ -65,6 +65,7 @@ CONDITIONS = (
     Rule(ip_version=6, protocol="17"),
     Rule(protocol="TCP", subject=RuleEnd(ports=("80",), named_ports=("web", "A_name-that-is-longer"))),
     Rule(action="Deny", protocol="SCTP", subject=RuleEnd(named_ports=("web", "web2"), not_named_ports=("alt",))),
+    Rule(action="Deny", not_protocol="TCP", not_icmp=IcmpMatch(5)),
 )
 
 

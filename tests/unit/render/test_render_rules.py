@@ -122,6 +122,18 @@ _INGRESS: dict[str, tuple[Rule, list[str]]] = {
         made(protocol="ICMP", icmp=IcmpMatch(3), not_icmp=IcmpMatch(3, 4)),
         ["-p icmp -m icmp --icmp-type 3 -m icmp ! --icmp-type 3/4 -j ACCEPT"],
     ),
+    "neither a protocol nor an ICMP type": (
+        made(not_protocol="TCP", not_icmp=IcmpMatch(8)),
+        ["! -p icmp -m conntrack ! --ctproto 6 -j ACCEPT", "-p icmp -m icmp ! --icmp-type 8 -j ACCEPT"],
+    ),
+    "a Deny of neither, also of packets without a connection": (
+        made(action="Deny", not_protocol="TCP", not_icmp=IcmpMatch(8)),
+        [
+            "! -p icmp -m conntrack ! --ctproto 6 -j DROP",
+            "! -p icmp -m conntrack --ctstate UNTRACKED -j DROP",
+            "-p icmp -m icmp ! --icmp-type 8 -j DROP",
+        ],
+    ),
     "types of the other family's ICMP": (made(protocol="ICMPv6", icmp=IcmpMatch(128)), []),
     "the other family's rule": (made(ip_version=6), []),
     "a Deny of the other family": (made(action="Deny", ip_version=6, groups=(_GROUP,)), []),

@@ -95,7 +95,7 @@ def _conditions(scope: Scope, rule: Rule, direction: Direction, suspicious: bool
     subject = _End(scope, rule, rule.subject, "subject", "dst" if direction == "ingress" else "src", suspicious)
     ends = (peer, subject) if direction == "ingress" else (subject, peer)
     yield from (end.network for end in ends)
-    yield lambda: _protocol(scope.family, rule)
+    yield lambda: _protocol(scope.family, rule, suspicious)
     yield lambda: _icmp(scope.family, rule)
     for end in ends:
         yield from (end.networks, *end.groups(), end.not_networks, end.ports, end.not_ports, *end.not_port_groups())
@@ -117,17 +117,20 @@ def _named(field_name: str, text: str) -> str:
 _NAMES = ("TCP", "UDP", "SCTP", "UDPLite", "ICMP", "ICMPv6")
 
 
-def _protocol(family: Family, rule: Rule) -> list[str]:
+def _protocol(family: Family, rule: Rule, suspicious: bool) -> list[str]:
     """A rule of every protocol that excludes an ICMP type is two: of all that is not ICMP, and of ICMP. A protocol that
-    is excluded beside it, for which `-p` has no room, is known to connection tracking."""
+    is excluded beside it, for which `-p` has no room, is known to connection tracking, but for packets that somebody
+    exempted from it: a rule that shall stop something stops all of those."""
     wanted, unwanted = _named("protocol", rule.protocol), _named("notProtocol", rule.not_protocol)
     if wanted:
         return [] if wanted == unwanted else [f"-p {wanted} "]
     if rule.not_icmp is None or unwanted == family.icmp:
         return [f"! -p {unwanted} " if unwanted else ""]
-    others = f"-m conntrack ! --ctproto {_number(unwanted)} " if unwanted else ""
+    others = [f"-m conntrack ! --ctproto {_number(unwanted)} "] if unwanted else [""]
+    if unwanted and suspicious:
+        others.append("-m conntrack --ctstate UNTRACKED ")
     of_icmp = f"-p {family.icmp} {_icmp_match(family, 'notICMP', rule.not_icmp, '! ')}"
-    return [f"! -p {family.icmp} {others}", of_icmp]
+    return [*(f"! -p {family.icmp} {other}" for other in others), of_icmp]
 
 
 def _number(printed: str) -> int:
