@@ -60,6 +60,8 @@ class CompiledPolicy(msgspec.Struct, frozen=True, gc=False):
     def own_ports(self) -> tuple[GroupDef, ...]:
         """Of all rules, each once, except for what is among `groups`."""
         asked = [(rule, name) for rule in (*self.ingress, *self.egress) for name in rule.subject.named_ports]
+        if not asked:
+            return ()
         found = dict.fromkeys(self.own_port(rule, name) for rule, name in asked)
         return tuple(group for group in found if group not in self.groups)
 
@@ -112,4 +114,4 @@ def program_name(*parts: str) -> str:
 
 def logs_denied(annotations: Mapping[str, str]) -> bool:
     """Whether the policy asks for a log of what it denies."""
-    return annotations.get(LOG_DENIED, "").strip().lower() == "true"
+    return LOG_DENIED in annotations and annotations[LOG_DENIED].strip().lower() == "true"

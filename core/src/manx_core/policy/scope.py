@@ -40,6 +40,7 @@ CALICO_NAME = "projectcalico.org/name"
 _LONGEST_TEXT = 1000
 _DELETE = b"\x7f"
 """The one character of ASCII that `json` escapes and msgspec does not."""
+_encode = msgspec.json.Encoder().encode
 _encode_ascii = json.JSONEncoder(separators=(",", ":")).encode
 
 
@@ -155,7 +156,7 @@ class GroupDef:
 def hash20(value: object) -> str:
     """20 hexadecimal digits (80 bits) of the SHA-256 of a value's JSON, in ASCII: enough that no two of a cluster's are
     alike."""
-    text = msgspec.json.encode(value)
+    text = _encode(value)
     if not text.isascii() or _DELETE in text:
         text = _encode_ascii(value).encode()
     return hashlib.sha256(text).hexdigest()[:20]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from manx_core.policy import CompiledPolicy
+from manx_core.policy import CompiledPolicy, GroupDef
 from manx_core.policy.remarks import remarks
 from manx_operator.model.groups import Group, GroupTable
 from manx_operator.model.policies import InForce
@@ -112,14 +112,14 @@ class ProgramTable:
 
     def put(self, in_force: InForce) -> Program:
         """The policy is this now. What was there before keeps its groups until `release`."""
-        compiled = in_force.compiled
-        groups, own_ports = (
-            tuple(self._groups.acquire(found, compiled.name) for found in definitions)
-            for definitions in (compiled.groups, compiled.own_ports())
-        )
-        program = self._programs[compiled.name] = Program(in_force, groups, own_ports)
-        self._dirty.add(compiled.name)
+        compiled, name = in_force.compiled, in_force.compiled.name
+        groups, own_ports = self._acquired(compiled.groups, name), self._acquired(compiled.own_ports(), name)
+        program = self._programs[name] = Program(in_force, groups, own_ports)
+        self._dirty.add(name)
         return program
+
+    def _acquired(self, definitions: tuple[GroupDef, ...], name: str) -> tuple[Group, ...]:
+        return tuple([self._groups.acquire(found, name) for found in definitions]) if definitions else ()
 
     def remove(self, program: Program) -> None:
         """The policy is gone; no class names it any more."""
