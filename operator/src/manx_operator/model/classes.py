@@ -72,8 +72,8 @@ class ClassTable:
         self._asking: set[str] = set()
         """The policies that ask for namespaces by labels."""
         self._index: IncrementalIndex[PodClass, Audience] = IncrementalIndex()
-        self._dirty: set[PodClass] = set()
-        self._moved: set[Audience] = set()
+        self._dirty: dict[PodClass, None] = {}
+        self._moved: dict[Audience, None] = {}
         """Those whose span may have changed."""
         self._dirty_nodes: set[str] = set()
 
@@ -86,14 +86,14 @@ class ClassTable:
     def join(self, pod_class: PodClass, node: str) -> None:
         """One pod more of that class on that node."""
         if pod_class.span.add(node):
-            self._dirty.add(pod_class)
+            self._dirty[pod_class] = None
             for audience in pod_class.audiences:
                 self._need(audience, node)
 
     def leave(self, pod_class: PodClass, node: str) -> None:
         """One pod less of that class on that node."""
         if pod_class.span.drop(node):
-            self._dirty.add(pod_class)
+            self._dirty[pod_class] = None
             for audience in pod_class.audiences:
                 self._unneed(audience, node)
             if not pod_class.span:
@@ -121,7 +121,7 @@ class ClassTable:
     def tier_changed(self, name: str) -> None:
         """Its order or default action."""
         for audience in {*self._in_tier.get(name, {}).values()}:
-            self._dirty.update(self._index.selected(audience))
+            self._dirty.update(dict.fromkeys(self._index.selected(audience)))
 
     # --- what classes have of their surroundings
 
@@ -146,11 +146,11 @@ class ClassTable:
             return ""
         return pod_class.name if pod_class.audiences else OPEN_CLASS
 
-    def drain(self) -> tuple[set[Key], set[str]]:
+    def drain(self) -> tuple[list[Key], set[str]]:
         """The classes, and the programs of which the span, that may have changed since the last drain; and the nodes
         where what endpoints name as their class may have."""
-        changed: set[Key] = {("PolicyClass", pod_class.name) for pod_class in self._dirty}
-        changed.update(("PolicyProgram", name) for audience in self._moved for name in audience.programs)
+        changed: list[Key] = [("PolicyClass", pod_class.name) for pod_class in self._dirty]
+        changed += [("PolicyProgram", name) for audience in self._moved for name in audience.programs]
         nodes, self._dirty_nodes = self._dirty_nodes, set()
         self._dirty.clear()
         self._moved.clear()
@@ -211,24 +211,24 @@ class ClassTable:
     def _joined(self, audience: Audience, before: Audience | None) -> None:
         """A policy came to that audience; those who had it from another have it still."""
         if before is None:
-            self._dirty.update(self._index.selected(audience))
+            self._dirty.update(dict.fromkeys(self._index.selected(audience)))
             return
         had = self._index.items_of(before)
-        self._dirty.update(pod_class for pod_class in self._index.selected(audience) if pod_class not in had)
+        self._dirty.update({pod_class: None for pod_class in self._index.selected(audience) if pod_class not in had})
 
     def _drop(self, program: Program, audience: Audience, now: Audience | None) -> None:
         """A policy left that audience, for another or for good."""
         audience.remove(program, self._groups)
         have = frozenset[PodClass]() if now is None else self._index.items_of(now)
-        self._dirty.update(pod_class for pod_class in self._index.selected(audience) if pod_class not in have)
+        self._dirty.update({pod_class: None for pod_class in self._index.selected(audience) if pod_class not in have})
         if not audience.programs:
             self._move(self._index.remove_selector(audience))
-            self._moved.discard(audience)
+            self._moved.pop(audience, None)
             del self._audiences[program.compiled.applies_to.key]
 
     def _place(self, program: Program, old: Program | None) -> None:
         if old is not None and _order(old) != _order(program):
-            self._dirty.update(self._index.selected(program.audience))
+            self._dirty.update(dict.fromkeys(self._index.selected(program.audience)))
         if old is not None and old.compiled.tier != program.compiled.tier:
             self._displace(old)
         self._in_tier.setdefault(program.compiled.tier, {})[program.compiled.name] = program.audience
@@ -246,7 +246,7 @@ class ClassTable:
                 self._apply(pod_class, audience)
             else:
                 self._unapply(pod_class, audience)
-            self._dirty.add(pod_class)
+            self._dirty[pod_class] = None
             if was_open != (not pod_class.audiences):
                 self._dirty_nodes.update(pod_class.span)
 
@@ -262,11 +262,11 @@ class ClassTable:
 
     def _need(self, audience: Audience, node: str) -> None:
         if audience.need(node, self._groups):
-            self._moved.add(audience)
+            self._moved[audience] = None
 
     def _unneed(self, audience: Audience, node: str) -> None:
         if audience.unneed(node, self._groups):
-            self._moved.add(audience)
+            self._moved[audience] = None
 
 
 def _order(program: Program) -> tuple[object, ...]:

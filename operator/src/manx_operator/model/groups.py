@@ -81,7 +81,7 @@ class GroupTable:
         self._of_service: dict[ObjectKey, dict[Group, None]] = {}
         """The groups in use of a service."""
         self._placed: dict[str, dict[int, tuple[str, ...]]] = {}
-        self._dirty: set[Group] = set()
+        self._dirty: dict[Group, None] = {}
         self._turned: set[str] = set()
         """Groups that came to have members, or to have none, since that was asked."""
 
@@ -141,7 +141,7 @@ class GroupTable:
         if group is None:
             placed = _without_gap(self._placed.get(definition.id, {})) if self._placed else None
             group = self._groups[definition.id] = Group(definition, placed)
-            self._dirty.add(group)
+            self._dirty[group] = None
             self._turned.add(group.id)
             self._follow(group)
         group.users[program] = None
@@ -150,7 +150,7 @@ class GroupTable:
     def release(self, group: Group, program: str) -> None:
         """The program uses the group no more."""
         del group.users[program]
-        self._dirty.add(group)
+        self._dirty[group] = None
 
     def users(self, group_id: str) -> Iterable[str]:
         """The programs that use the group; none where there is no such group."""
@@ -161,20 +161,20 @@ class GroupTable:
         """One reason more for the group to be on the node."""
         if group.span.add(node):
             group.chunks.touch_all()
-            self._dirty.add(group)
+            self._dirty[group] = None
 
     def unneed(self, group: Group, node: str) -> None:
         """One reason less for the group to be on the node."""
         if group.span.drop(node):
             group.chunks.touch_all()
-            self._dirty.add(group)
+            self._dirty[group] = None
 
     # --- what comes of it
 
-    def drain(self) -> set[Key]:
+    def drain(self) -> list[Key]:
         """The chunks that may have changed since the last drain."""
         self._placed.clear()
-        changed: set[Key] = set()
+        changed: list[Key] = []
         for group in self._dirty:
             touched = group.chunks.settle()
             if not group.users:
@@ -182,7 +182,7 @@ class GroupTable:
                 self._unfollow(group)
                 touched.update(range(len(group.chunks)))
             if group.span or group.shown:
-                changed.update(_key(group.id, number) for number in touched)
+                changed += [_key(group.id, number) for number in touched]
             group.shown = bool(group.span)
         self._dirty.clear()
         return changed
@@ -249,7 +249,7 @@ class GroupTable:
         for member in old:
             group.lose(member)
         if chunks.touched:
-            self._dirty.add(group)
+            self._dirty[group] = None
         if was_empty != chunks.empty:
             self._turned.add(group.id)
 

@@ -188,9 +188,9 @@ class PolicyModel:
         """Where results may differ from those at the drain before."""
         remarked = self._programs.users(self._groups.turned())
         classes, opened = self._classes.drain()
-        objects = classes | self._programs.drain() | self._groups.drain() | self._adopted
+        objects = dict.fromkeys([*self._groups.drain(), *self._programs.drain(), *classes, *self._adopted])
         changes = Changes(
-            frozenset(objects), frozenset(self._endpoints.drain() | opened), frozenset(self._dirty_policies), remarked
+            objects.keys(), frozenset(self._endpoints.drain() | opened), frozenset(self._dirty_policies), remarked
         )
         self._dirty_policies.clear()
         self._adopted.clear()

@@ -105,7 +105,7 @@ class ProgramTable:
     def __init__(self, groups: GroupTable) -> None:
         self._groups = groups
         self._programs: dict[str, Program] = {}
-        self._dirty: set[str] = set()
+        self._dirty: dict[str, None] = {}
 
     def get(self, name: str) -> Program | None:
         return self._programs.get(name)
@@ -115,7 +115,7 @@ class ProgramTable:
         compiled, name = in_force.compiled, in_force.compiled.name
         groups, own_ports = self._acquired(compiled.groups, name), self._acquired(compiled.own_ports(), name)
         program = self._programs[name] = Program(in_force, groups, own_ports)
-        self._dirty.add(name)
+        self._dirty[name] = None
         return program
 
     def _acquired(self, definitions: tuple[GroupDef, ...], name: str) -> tuple[Group, ...]:
@@ -124,7 +124,7 @@ class ProgramTable:
     def remove(self, program: Program) -> None:
         """The policy is gone; no class names it any more."""
         del self._programs[program.compiled.name]
-        self._dirty.add(program.compiled.name)
+        self._dirty[program.compiled.name] = None
         self.release(program)
 
     def release(self, program: Program) -> None:
@@ -134,9 +134,9 @@ class ProgramTable:
             if now is None or group not in now.used:
                 self._groups.release(group, program.compiled.name)
 
-    def drain(self) -> set[Key]:
+    def drain(self) -> list[Key]:
         """The programs of which something but the span may have changed since the last drain."""
-        changed: set[Key] = {("PolicyProgram", name) for name in self._dirty}
+        changed: list[Key] = [("PolicyProgram", name) for name in self._dirty]
         self._dirty.clear()
         return changed
 

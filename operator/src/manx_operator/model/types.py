@@ -6,7 +6,7 @@ Must not: know how any of it comes about.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, NamedTuple
@@ -61,7 +61,8 @@ class DesiredObject(msgspec.Struct, frozen=True, gc=False):
 class Changes:
     """Where the model may differ from what it was at the drain before. It may name more than really differs."""
 
-    objects: frozenset[Key] = frozenset()
+    objects: Set[Key] = frozenset()
+    """In the order in which they came to differ: whoever asks for them goes through memory as it was filled."""
     nodes: frozenset[str] = frozenset()
     """Nodes whose endpoints may differ."""
     policies: frozenset[PolicyId] = frozenset()
