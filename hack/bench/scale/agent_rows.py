@@ -113,10 +113,10 @@ async def _agent_rows(plan: Plan, found: World, node: MeasuredNode) -> AsyncIter
         yield figure
     for figure in await cost_rows.rows(found, node):
         yield figure
-    if plan.cold:
-        yield await cost_rows.cold(found, node)
     work = changes.relabel(found.client, found.size, RELABELS, plan.relabel)
     yield await _busy("relabel", f"agent while {RELABELS} pods a second are relabelled", found, agent, work)
+    if plan.cold:  # last: the node goes on hearing of its hundred policies
+        yield await cost_rows.cold(found, node)
     for figure in _after(agent, speaker):
         yield figure
     for process in (speaker, agent):
