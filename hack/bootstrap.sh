@@ -64,6 +64,12 @@ find_uv() {
     "$base/bin/pip" install -q uv
 }
 
+# Debian's own, which is the image's, too: what is measured here is then what users run.
+python_to_use() {
+    local debian=/usr/bin/python3
+    "$debian" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$debian" || echo '>=3.11'
+}
+
 # A .venv that somebody else made (uv sync) is used as it is, as long as the lab can run in it.
 make_venv() {
     local stamp=$VENV/.manx-lock wanted
@@ -74,7 +80,7 @@ make_venv() {
     fi
     find_uv
     say "Installing Python packages into .venv (usually 30 s)"
-    [ -x "$VENV/bin/python" ] || UV_PYTHON_DOWNLOADS=never "$UV" venv -q --python '>=3.11' "$VENV"
+    [ -x "$VENV/bin/python" ] || UV_PYTHON_DOWNLOADS=never "$UV" venv -q --python "$(python_to_use)" "$VENV"
     local ours=(-e "$ROOT/core" -e "$ROOT/operator" -e "$ROOT/node-agent")
     if [ -f "$ROOT/requirements.lock" ]; then
         "$UV" pip install -q --python "$VENV" --require-hashes -r "$ROOT/requirements.lock"

@@ -2,8 +2,9 @@
 
 Owns: listening to chunks, relabelling, and matching both by the pod's address. Must not: know which groups a pod is in.
 
-What is timed is the last chunk that a relabelling concerns (it leaves and enters about six). A relabelling that
-concerns none is not counted.
+What is timed is the last chunk that a relabelling concerns (it leaves and enters up to four). A relabelling that
+concerns none is not counted; nor are groups that come or go whole, because some node came to need them or none does any
+more: they would be counted for pods that were relabelled long before.
 """
 
 from __future__ import annotations
@@ -52,8 +53,9 @@ class Lags:
     def _heard(self, batch: Batch[AddressGroup]) -> None:
         now = time.perf_counter()
         for event in batch.events:
-            for member in _members(event.old) ^ _members(event.new):
-                self._moved[member.partition(",")[0]] = now
+            if event.old is not None and event.new is not None:
+                for member in _members(event.old) ^ _members(event.new):
+                    self._moved[member] = now
 
     async def relabel(self, rate: float, seconds: float) -> None:
         """Pods that were not relabelled yet get another app, at an even pace; slower where the API server does not keep
@@ -66,8 +68,11 @@ class Lags:
 
     async def one(self, *, sure: bool = False) -> int:
         """The next pod (`sure`: that is in groups before and after); returns its number. Raises KubeError."""
-        number = next(n for n in reversed(self._order) if not sure or 1 <= self._app(n) <= 10 - self._step)
-        self._order.remove(number)
+        at = next(
+            at for at in reversed(range(len(self._order)))
+            if not sure or 1 <= self._app(self._order[at]) <= 10 - self._step
+        )  # fmt: skip
+        number = self._order.pop(at)
         app = (self._app(number) + self._step) % load.APPS
         async with self._slots:
             self._sent[number] = time.perf_counter()
@@ -90,5 +95,5 @@ class Lags:
         return number // self._size.namespaces % load.APPS
 
 
-def _members(chunk: AddressGroup | None) -> frozenset[str]:
-    return frozenset(chunk.spec.members) if chunk is not None else frozenset()
+def _members(chunk: AddressGroup) -> frozenset[str]:
+    return frozenset(chunk.spec.members)

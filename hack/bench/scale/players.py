@@ -50,7 +50,7 @@ class Players:
         await asyncio.gather(self._states.stop(), self._blocks.stop())
 
     def _heard(self, batch: Batch[NodeState]) -> None:
-        self._touch(event.key[1] for event in batch.events)
+        self._touch(event.key[1] for event in batch.events if _pods(event.old) != _pods(event.new))
 
     def _heard_blocks(self, batch: Batch[IPAMBlock]) -> None:
         self._touch(event.new.spec.node for event in batch.events if event.new is not None)
@@ -102,6 +102,11 @@ class Players:
             await self._client.patch(IPAM_BLOCKS, dict[str, Any], name, status, subresource="status")
         except KubeError:
             self._wake.set()
+
+
+def _pods(state: NodeState | None) -> list[str]:
+    """Without their classes, which are nothing to those who give addresses."""
+    return [line.split(" ", 2)[1] for line in state.spec.pods] if state is not None else []
 
 
 def _allocation(uid: str, address: str, pod: tuple[str, str]) -> Obj:
