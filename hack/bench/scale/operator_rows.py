@@ -14,7 +14,7 @@ import asyncio
 import functools
 import statistics
 import time
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Iterator, Mapping
 from dataclasses import dataclass
 
 from bench.figures import Figure, percentile
@@ -74,7 +74,6 @@ class Rows:
     def __init__(self, plan: Plan, found: World) -> None:
         self._plan, self._world, self._client = plan, found, found.client
         self._imports = tuple(floors.imports(floors.OPERATOR) for _ in range(plan.rounds))
-        self._lags: tuple[float, ...] = ()
         self._memory = (floors.memory(floors.OPERATOR).resident,)
 
     async def all(self) -> AsyncGenerator[Figure]:
@@ -190,39 +189,46 @@ class Rows:
         return operator
 
     async def _busy(self) -> list[Figure]:
+        """The lag first, and with nobody beside it who hears all, too: nodes' labels stay for `world.LINGER`, so each
+        window leaves more of them to the next. The second moves the same pods, to other apps."""
         operator = await self._ready()
         through = tuple(x * 1000 for x in await floors.through_server(self._client, self._plan.rounds))
-        async with Listener(self._world, "everything", "1") as bare:
-            processes = {"operator": operator.pid, "bare": bare.process.pid}
-            idle = await share(processes, asyncio.sleep(self._plan.idle))
-            busy, _ = await self._relabelled(processes, step=1)
-        _, lags = await self._relabelled({"operator": operator.pid}, step=7)  # with nobody beside it who hears all, too
+        idle = await self._beside_bare(operator, asyncio.sleep(self._plan.idle))
+        lags = await self._lagging(through)
+        async with Lags(self._client, self._plan.size, step=1) as others:
+            busy = await self._beside_bare(operator, others.relabel(RELABELS, self._plan.relabel))
+        await self._world.quiet(self._plan.calm)
         used = operator.usage()
         operator.end()
         return [
             _of_cpu("operator.idle.cpu", "operator idle", idle),
             _of_cpu("operator.relabel.cpu", f"operator while {RELABELS} pods a second are relabelled", busy),
             *lags,
-            *_lag_figures(self._lags, through),
             self._of_memory("operator.resident", "operator resident after that", used.resident),
             self._of_memory("operator.peak", "  at its peak", used.peak),
         ]
 
-    async def _relabelled(self, processes: dict[str, int], step: int) -> tuple[dict[str, float], list[Figure]]:
-        """What each took of a core; and what the operator wrote."""
+    async def _beside_bare(self, operator: Process, work: Awaitable[object]) -> dict[str, float]:
+        """What the operator, and one that only hears, take of a core."""
+        async with Listener(self._world, "everything", "1") as bare:
+            return await share({"operator": operator.pid, "bare": bare.process.pid}, work)
+
+    async def _lagging(self, through: tuple[float, ...]) -> list[Figure]:
+        """Pods relabelled: what the operator wrote of it, and when. `through`: the floor, ms."""
         count = RELABELS * self._plan.relabel
-        async with Lags(self._client, self._plan.size, step) as lags:
+        async with Lags(self._client, self._plan.size, step=7) as lags:
             objects, before, began = await snapshot(self._client), await seen(self._client), time.perf_counter()
-            busy = await share(processes, lags.relabel(RELABELS, self._plan.relabel))
+            await lags.relabel(RELABELS, self._plan.relabel)
             pace = count / (time.perf_counter() - began)
             await self._world.quiet(self._plan.calm)
             counted = (await seen(self._client)).since(before)
             fewest = difference(objects, await snapshot(self._client)).objects / count
-            self._lags = tuple(x * 1000 for x in lags.found())
-        return busy, [
+            found = tuple(x * 1000 for x in lags.found())
+        return [
             Figure("operator.relabel.pace", "  the API server kept up with", "pods/s", (pace,)),
             Figure("operator.relabel.writes", "  writes for each relabelling", "writes", (counted.writes / count,),
                    "objects that are others in the end, for each", (fewest,)),
+            *_lag_figures(found, through),
         ]  # fmt: skip
 
     # --- failover -----------------------------------------------------------------------------------------------------
