@@ -30,7 +30,16 @@ _ADDRESS: Schema = {"pattern": f"^({_V4}|{_V6})$"}
 _IPV4_OR_NONE: Schema = {"pattern": f"^({_V4})?$"}
 _IPV6_OR_NONE: Schema = {"pattern": f"^({_V6})?$"}
 _PROTOCOL = "(TCP|UDP|SCTP|UDPLite|ICMP|ICMPv6|25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9][0-9]?)?"
-_POD_LINE = "^[^ /]+/[^ /]+ [^ ]+ [^ ]+( [^ =]+=[A-Z]+:[0-9]+)*$"
+_POD_LINE = r"[^ /\n]+/[^ /\n]+ [^ \n]+ [^ \n]+( [^ =\n]+=[A-Z]+:[0-9]+)*"
+_MEMBER = f"({_NET}|({_V4}|{_V6}),(tcp|udp|sctp):{_PORT})"
+_LONGEST_MEMBER = len("ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255,sctp:65535\n")
+
+
+def _lines(line: str) -> Schema:
+    """Of `manx_core.api.lines`. Go's regexp is quickest with this form: half a microsecond for a line."""
+    return {"type": "string", "pattern": rf"^({line}(\n|$))*$"}
+
+
 _EPOCH: Schema = {
     "minimum": 0,
     "description": "The writer's Lease epoch; an update with a lower one is refused.",
@@ -67,7 +76,7 @@ LIMITS: dict[tuple[str, str], Schema] = {
     ("BgpPeer", "as_number"): _AS,
     ("BgpPeer", "port"): _PORT_NUMBER,
     ("NodeStateSpec", "ipv4"): _IPV4_OR_NONE,
-    ("NodeStateSpec", "pods"): {"items": {"pattern": _POD_LINE}},
+    ("NodeStateSpec", "pods"): _lines(_POD_LINE),
     ("NodeStateSpec", "mtu"): {"minimum": 0, "maximum": 65535},
     ("NodeStateSpec", "ipv6"): _IPV6_OR_NONE,
     ("PolicySettings", "mark_mask"): {"minimum": 0, "maximum": 0xFFFFFFFF},
@@ -88,10 +97,7 @@ LIMITS: dict[tuple[str, str], Schema] = {
     ("AddressGroupSpec", "group"): {**_NAME, **_FIXED},
     ("AddressGroupSpec", "chunk"): {"minimum": 0, "x-manx-default": 0, **_FIXED},
     ("AddressGroupSpec", "chunks"): {"minimum": 0},
-    ("AddressGroupSpec", "members"): {
-        "maxItems": 100,
-        "items": {"pattern": f"^({_NET}|({_V4}|{_V6}),(tcp|udp|sctp):{_PORT})$"},
-    },
+    ("AddressGroupSpec", "members"): {**_lines(_MEMBER), "maxLength": 100 * _LONGEST_MEMBER},
     ("MeshNodeSpec", "ipv4"): _IPV4_OR_NONE,
     ("MeshNodeSpec", "ipv6"): _IPV6_OR_NONE,
     ("MeshNodeSpec", "as_number"): {**_AS, "x-manx-default": 64512},

@@ -36,7 +36,8 @@ def struct_schema(
     struct: type[msgspec.Struct], limits: Mapping[tuple[str, str], Schema]
 ) -> tuple[Schema, dict[str, Schema]]:
     """JSON Schema of a struct and its definitions. `limits`: (class, field) → what to add to the field's schema; for an
-    array with the key "items", what to add to its items'. A limit for a field that is not there is a ValueError."""
+    array with the key "items", what to add to its items'; with "type", the only one of
+    several. A limit for a field that is not there is a ValueError."""
     schema = msgspec.json.schema(struct)
     definitions: dict[str, Schema] = schema["$defs"]
     docs = field_docs(inspect.getmodule(struct))  # type: ignore[arg-type]
@@ -49,6 +50,7 @@ def struct_schema(
 
 
 def _joined(schema: Schema, limits: Schema, doc: str | None) -> Schema:
+    schema = {key: value for key, value in schema.items() if key != "anyOf" or "type" not in limits}
     joined = {**schema, **{key: value for key, value in limits.items() if key != "items"}}
     if "items" in limits:
         joined["items"] = {**schema["items"], **limits["items"]}

@@ -29,7 +29,7 @@ SPECS: dict[str, tuple[str, dict[str, Any]]] = {
     "MeshNode": ("n1", {}),
     "PolicyClass": ("pc-1", {}),
     "PolicyProgram": ("knp.d.p", {"source": {"kind": "NetworkPolicy", "name": "p", "namespace": "d"}}),
-    "AddressGroup": ("ag-1-2", {"group": "ag-1", "chunk": 2, "members": ["10.0.0.1"]}),
+    "AddressGroup": ("ag-1-2", {"group": "ag-1", "chunk": 2, "members": "10.0.0.1"}),
     "IPAMBlock": ("10-0-0-0-26", {"cidr": "10.0.0.0/26", "pool": "p", "node": "n1"}),
 }
 """Of each kind with an epoch: a name, and what else a spec needs."""

@@ -107,12 +107,12 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     (manx("PolicyClass", "bad", tiers=[{"name": "t", "policies": []}]), "spec.tiers[0].policies", "at least 1"),
     (manx("NodeState", "bad", ipv6="192.0.2.1"), "spec.ipv6", "should match"),
     (manx("NodeState", "bad", policy={"markMask": -1}), "spec.policy.markMask", "0"),
-    (manx("AddressGroup", "g-0", group="g", members=["all"]), "spec.members[0]", "should match"),
-    (manx("AddressGroup", "g-0", group="g", members=["10.0.0.1"] * 101), "spec.members", "at most 100"),
+    (manx("AddressGroup", "g-0", group="g", members="10.0.0.1\nall"), "spec.members", "should match"),
+    (manx("AddressGroup", "g-0", group="g", members="10.0.0.1,tcp:80\n" * 400), "spec.members", "may not be more than"),
     (manx("AddressGroup", "g-1", group="g"), "metadata.name", "<spec.group>-<spec.chunk>"),
     (manx("NodeState", "bad", mtu=-1), "spec.mtu", "0"),
     (manx("NodeState", "bad", bgp={"asNumber": 0}), "spec.bgp.asNumber", "1"),
-    (manx("NodeState", "bad", pods=["x"]), "spec.pods[0]", "should match"),
+    (manx("NodeState", "bad", pods="x"), "spec.pods", "should match"),
     (manx("IPAMBlock", "bad", cidr="10.9.0.0/26", pool="p", node="n"), "metadata.name", "spec.cidr with dashes"),
 ]  # fmt: skip
 

@@ -10,6 +10,7 @@ import pytest
 from lab_policy_cases import DENY_IN
 from lab_policy_objects import MARK
 from lab_policy_world import REAL, World
+from manx_core.api.lines import lines_of
 
 SHARE = 0.3
 
@@ -152,7 +153,7 @@ def test_a_pod_that_finished_is_nobodys_peer(world: World) -> None:
 
 def _members(world: World) -> set[str]:
     groups = world.cluster.kubectl.items("addressgroups.manx.dev")
-    return {member for group in groups for member in group["spec"].get("members", ())}
+    return {member for group in groups for member in lines_of(group["spec"].get("members", ""))}
 
 
 def _phase(world: World) -> str:

@@ -18,6 +18,7 @@ from lab.cluster import Cluster
 from lab.settings import OUTSIDE
 from lab_ends import HTTP, SERVER, End, Unanswered, ends_of
 from lab_small_pool import ADDRESSES, CIDR, NAME, NAMESPACE, PATIENCE, PODS, SmallPool, small_pool
+from manx_core.api.lines import lines_of
 
 WATCHED = 4.0
 """Seconds for which an address must not be given again: many times what that takes where nothing stands against it."""
@@ -183,7 +184,7 @@ def in_kernel(pool: SmallPool, address: str) -> bool:
 def only_the_kernel_knows(pool: SmallPool, address: str) -> bool:
     """The agent has told that it is free, and no group has it."""
     groups: list[dict[str, Any]] = pool.cluster.kubectl.items("addressgroups.manx.dev")
-    held = any(address in group["spec"].get("members", []) for group in groups)
+    held = any(address in lines_of(group["spec"].get("members", "")) for group in groups)
     return not held and address in pool.quarantined()
 
 

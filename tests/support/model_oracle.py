@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from manx_core.api.core_v1 import EndpointSlice, Namespace, Pod, ServiceAccount
+from manx_core.api.lines import lines_of
 from manx_core.api.tier import BUILT_IN, Tier
 from manx_core.api.v1alpha1 import AddressGroupSpec, ClassTier, PolicyClassSpec, PolicyProgramSpec
 from manx_core.policy import (
@@ -115,7 +116,7 @@ def _whole(parts: dict[int, tuple[AddressGroupSpec, frozenset[str]]]) -> Group:
     assert parts[first.chunks - 1][0].members or first.chunks == 1
     assert all(part.type == first.type and its == nodes for part, its in parts.values())
     assert not any(part.chunks or part.selector for number, (part, _) in parts.items() if number)
-    members = [member for part, _ in parts.values() for member in part.members]
+    members = [member for part, _ in parts.values() for member in lines_of(part.members)]
     assert len(members) == len(set(members))
     return Group(frozenset(members), first.type, first.selector, nodes)
 

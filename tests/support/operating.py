@@ -12,6 +12,7 @@ from typing import Any
 
 from fakeapi import FakeApi, Request
 from informing import eventually
+from manx_core.api.lines import lines_of
 from manx_core.policy.endpoint import Endpoint, endpoint_of
 from manx_core.span import span_label
 from manx_kube.client import KubeClient
@@ -153,7 +154,11 @@ class Cluster:
     def members(self, address: str) -> list[str]:
         """The chunks that hold an address."""
         groups = self.all(ADDRESS_GROUPS).items()
-        return [name for name, obj in groups if address in [m.split(",")[0] for m in obj["spec"].get("members", [])]]
+        return [
+            name
+            for name, obj in groups
+            if address in [line.split(",")[0] for line in lines_of(obj["spec"].get("members", ""))]
+        ]
 
     def spans(self, resource: Resource, name: str, node: str) -> bool:
         return span_label(node) in self.all(resource)[name]["metadata"].get("labels", {})
@@ -243,7 +248,7 @@ async def settled(world: Cluster, leader: Leader, condition: Callable[[], object
 def listed(world: Cluster, node: str) -> list[Endpoint]:
     """What the node's NodeState lists; nothing where there is none."""
     state = world.all(NODE_STATES).get(node, {"spec": {}})
-    return [endpoint_of(line) for line in state["spec"].get("pods", [])]
+    return [endpoint_of(line) for line in lines_of(state["spec"].get("pods", ""))]
 
 
 def _keyed(world: Cluster, resource: Resource) -> list[tuple[tuple[str, str], Obj]]:

@@ -16,6 +16,7 @@ from manx_agent.render.policy import Renderer
 from manx_agent.render.settle import Settled, settle
 from manx_agent.state.share import Share
 from manx_core.api.core_v1 import ObjectMeta
+from manx_core.api.lines import text_of
 from manx_core.api.v1alpha1 import (
     AddressGroup,
     AddressGroupSpec,
@@ -104,7 +105,7 @@ class Agents:
         self._holds[key] = wanted
 
     def _tell(self, node: str, endpoints: Iterable[Endpoint]) -> None:
-        spec = NodeStateSpec(epoch=1, pods=tuple(map(line_of, endpoints)), pools=POOLS)
+        spec = NodeStateSpec(epoch=1, pods=text_of(map(line_of, endpoints)), pools=POOLS)
         self.by_node[node].share.set_node_state(NodeState(metadata=ObjectMeta(name=node), spec=spec))
 
 

@@ -16,6 +16,7 @@ from manx_agent.render.image import Image
 from manx_agent.render.plan import plan
 from manx_agent.render.policy import Renderer
 from manx_agent.render.settle import Settled, settle
+from manx_core.api.lines import lines_of
 from manx_core.api.network_set import GlobalNetworkSet, NetworkSet
 from manx_core.api.v1alpha1 import (
     AddressGroupSpec,
@@ -91,7 +92,7 @@ def view_of(model: PolicyModel, node: str, cluster: Cluster) -> PolicyView:
         if node not in found.nodes:
             continue
         if isinstance(found.spec, AddressGroupSpec):
-            members.setdefault(found.spec.group, set()).update(found.spec.members)
+            members.setdefault(found.spec.group, set()).update(lines_of(found.spec.members))
             types[found.spec.group] = found.spec.type
         elif isinstance(found.spec, PolicyClassSpec):
             classes[found.name] = found.spec.tiers
@@ -136,7 +137,7 @@ def as_told(model: PolicyModel) -> tuple[object, ...]:
     for found in objects_of(model):
         if isinstance(found.spec, AddressGroupSpec):
             held = groups.get(found.spec.group, (frozenset(), found.nodes, found.spec.type))[0]
-            groups[found.spec.group] = (held | set(found.spec.members), found.nodes, found.spec.type)
+            groups[found.spec.group] = (held | set(lines_of(found.spec.members)), found.nodes, found.spec.type)
         else:
             rest[found.kind, found.name] = (found.spec, found.nodes)
     return rest, groups, {node: model.endpoints(node) for node in model.nodes()}

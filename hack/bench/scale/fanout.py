@@ -15,6 +15,7 @@ from bench.scale.listener import Listener
 from bench.scale.listening import LABEL
 from bench.scale.server import Seen, seen, swept
 from bench.scale.world import World
+from manx_core.api.lines import text_of
 from manx_kube.client import PatchType
 from manx_kube.resources import ADDRESS_GROUPS
 
@@ -58,6 +59,6 @@ async def _write(found: World, number: int) -> None:
     await found.client.patch(ADDRESS_GROUPS, dict[str, Any], _NAME, patch, how=PatchType.MERGE)
 
 
-def _members(number: int) -> list[str]:
+def _members(number: int) -> str:
     """As many each time, of which one differs."""
-    return [*(f"10.1.2.{n}" for n in range(1, MEMBERS)), f"10.2.{number >> 8}.{number & 255}"]
+    return text_of([*(f"10.1.2.{n}" for n in range(1, MEMBERS)), f"10.2.{number >> 8}.{number & 255}"])

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from bench.scale.load import HERE, together
+from manx_core.api.lines import lines_of
 from manx_core.api.v1alpha1 import IPAMBlock, NodeState
 from manx_core.policy.endpoint import endpoint_of
 from manx_kube.client import KubeClient
@@ -79,7 +80,10 @@ class Players:
         state = self._states.get(node)
         if state is None or not blocks:
             return
-        pods = {endpoint.uid: (endpoint.namespace, endpoint.name) for endpoint in map(endpoint_of, state.spec.pods)}
+        pods = {
+            endpoint.uid: (endpoint.namespace, endpoint.name)
+            for endpoint in map(endpoint_of, lines_of(state.spec.pods))
+        }
         given = self._give(self._given[node], pods, blocks)
         for block in blocks:
             network = ipaddress.ip_network(block.spec.cidr)
@@ -106,7 +110,7 @@ class Players:
 
 def _pods(state: NodeState | None) -> list[str]:
     """Without their classes, which are nothing to those who give addresses."""
-    return [line.split(" ", 2)[1] for line in state.spec.pods] if state is not None else []
+    return [line.split(" ", 2)[1] for line in lines_of(state.spec.pods)] if state is not None else []
 
 
 def _allocation(uid: str, address: str, pod: tuple[str, str]) -> Obj:

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from bench.scale.world import OURS
+from manx_core.api.lines import lines_of
 from manx_kube.client import KubeClient
 from manx_kube.resources import ADDRESS_GROUPS, NODE_STATES, POLICY_CLASSES, Resource
 
@@ -49,7 +50,7 @@ def difference(before: Snapshot, after: Snapshot) -> Difference:
 def elements(resource: Resource, obj: Obj) -> frozenset[str]:
     """What of an object can change by itself; the object's being there is one of them."""
     spec = {key: value for key, value in obj["spec"].items() if key not in ("epoch", _PARTS.get(resource))}
-    parts = obj["spec"].get(_PARTS.get(resource, ""), [])
+    parts = lines_of(obj["spec"].get(_PARTS.get(resource, ""), ()))
     return frozenset([_text(spec), *map(_text, parts), *obj["metadata"].get("labels", {})])
 
 

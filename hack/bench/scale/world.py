@@ -34,6 +34,7 @@ from bench.scale.players import Players
 from bench.scale.processes import Process, python, until
 from lab.binaries import KUBE
 from lab.settings import CHECKOUT
+from manx_core.api.lines import lines_of
 from manx_core.api.v1alpha1 import NodeState
 from manx_kube.client import KubeClient
 from manx_kube.config import ApiConfig
@@ -104,7 +105,7 @@ class World:
         """Until all pods are in NodeStates."""
         while True:
             states = await self.client.list_all(NODE_STATES, NodeState)
-            if sum(len(state.spec.pods) for state in states.items) >= self.size.pods:
+            if sum(len(lines_of(state.spec.pods)) for state in states.items) >= self.size.pods:
                 return
             await asyncio.sleep(0.5)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 
+from manx_core.api.lines import lines_of
 from manx_core.api.v1alpha1 import NodeStateSpec
 from manx_core.policy.endpoint import Endpoint, endpoint_of
 
@@ -16,7 +17,7 @@ log = logging.getLogger(__name__)
 
 def listed(state: NodeStateSpec) -> Iterator[Endpoint]:
     """A line that cannot be read is as none, so that its pod stays closed, and the log says so."""
-    for line in state.pods:
+    for line in lines_of(state.pods):
         try:
             yield endpoint_of(line)
         except ValueError as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from manx_core.api.lines import text_of
 from manx_core.api.v1alpha1 import NodeStateSpec
 from manx_core.bgp.nodes import Speaker
 from manx_kube import resources as r
@@ -67,7 +68,7 @@ class DesiredState:
             pools=self.pools.settings,
             bgp=speaker.settings,
             peers=speaker.peers,
-            pods=self.model.lines(name),
+            pods=text_of(self.model.lines(name)),
             policy=self.kinds.policy_settings(name),
             ipam_problem=self.blocks.problem(name),
         )

@@ -23,6 +23,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from manx_core.api.lines import lines_of
 from manx_core.api.v1alpha1 import AddressGroup, NodeReport
 from manx_core.span import EVERYWHERE, span_label
 from manx_kube.informer import Batch
@@ -163,7 +164,7 @@ class Forgetter:
 
 
 def addresses_of(chunk: AddressGroup) -> Iterator[str]:
-    return map(_address, chunk.spec.members)
+    return map(_address, lines_of(chunk.spec.members))
 
 
 def _address(member: str) -> str:
@@ -172,7 +173,7 @@ def _address(member: str) -> str:
 
 
 def _members(chunk: AddressGroup | None) -> frozenset[str]:
-    return frozenset(chunk.spec.members) if chunk is not None else frozenset()
+    return frozenset(lines_of(chunk.spec.members)) if chunk is not None else frozenset()
 
 
 def _labels(chunk: AddressGroup | None) -> Iterable[str]:

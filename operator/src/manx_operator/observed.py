@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from manx_core.api.lines import lines_of
 from manx_core.api.v1alpha1 import (
     OPEN_CLASS,
     AddressGroupSpec,
@@ -194,7 +195,7 @@ def _declared(obj: Any) -> str:
 def new_references(spec: Any, before: Any) -> frozenset[Key]:
     """What an object comes to name by a change: of a NodeState, all that the pods are in that are not as they were."""
     if isinstance(spec, NodeStateSpec):
-        return _classes(frozenset(spec.pods).difference(before.pods))
+        return _classes(frozenset(lines_of(spec.pods)).difference(lines_of(before.pods)))
     return references(spec) - references(before)
 
 
@@ -203,7 +204,7 @@ def references(spec: Any) -> frozenset[Key]:
     if isinstance(spec, AddressGroupSpec):
         return frozenset([Key(ADDRESS_GROUPS, f"{spec.group}-{chunk}") for chunk in range(1, spec.chunks)])
     if isinstance(spec, NodeStateSpec):
-        return _classes(spec.pods)
+        return _classes(lines_of(spec.pods))
     if isinstance(spec, PolicyClassSpec):
         return frozenset([Key(POLICY_PROGRAMS, name) for tier in spec.tiers for name in tier.policies])
     if isinstance(spec, PolicyProgramSpec):

@@ -10,6 +10,7 @@ from manx_agent.state.groups import Groups
 from manx_agent.state.share import Share
 from manx_agent.state.union import Union
 from manx_core.api.core_v1 import ObjectMeta
+from manx_core.api.lines import text_of
 from manx_core.api.v1alpha1 import (
     AddressGroup,
     AddressGroupSpec,
@@ -41,13 +42,13 @@ def policy_class(name: str, version: int, *policies: str) -> PolicyClass:
 
 def chunk(group: str, number: int, chunks: int, *members: str, version: int = 1) -> AddressGroup:
     meta = ObjectMeta(name=f"{group}-{number}", resource_version=str(version))
-    spec = AddressGroupSpec(epoch=1, group=group, chunk=number, chunks=chunks, members=members)
+    spec = AddressGroupSpec(epoch=1, group=group, chunk=number, chunks=chunks, members=text_of(members))
     return AddressGroup(metadata=meta, spec=spec)
 
 
 def node_state(*endpoints: Endpoint, pools: tuple[PoolSettings, ...] = ()) -> NodeState:
     return NodeState(
-        metadata=ObjectMeta(name="n1"), spec=NodeStateSpec(epoch=1, pods=tuple(map(line_of, endpoints)), pools=pools)
+        metadata=ObjectMeta(name="n1"), spec=NodeStateSpec(epoch=1, pods=text_of(map(line_of, endpoints)), pools=pools)
     )
 
 

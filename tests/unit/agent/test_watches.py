@@ -63,7 +63,7 @@ async def test_progress_is_told_for_each_watch() -> None:
     share = Share("n1")
     async with FakeApi() as api, KubeClient(api.config()) as client, watches(client, share) as heard:
         await heard.wait_synced()
-        group = {"epoch": 1, "group": "ag-1", "chunk": 0, "chunks": 1, "members": ["10.0.0.1"]}
+        group = {"epoch": 1, "group": "ag-1", "chunk": 0, "chunks": 1, "members": "10.0.0.1"}
         stored = api.state.put(ADDRESS_GROUPS, {"metadata": {"name": "ag-1-0", "labels": MINE}, "spec": group})
         await until(lambda: share.policy_view().groups == {"ag-1": frozenset({"10.0.0.1"})})
         wanted = int(stored["metadata"]["resourceVersion"])

@@ -8,11 +8,12 @@ import pytest
 
 from bench.scale.pulse import most_in_a_second
 from bench.scale.snapshots import Difference, difference, elements
+from manx_core.api.lines import text_of
 from manx_kube.resources import ADDRESS_GROUPS, NODE_STATES, POLICY_PROGRAMS
 
 
 def chunk(*members: str, labels: tuple[str, ...] = (), epoch: int = 1) -> frozenset[str]:
-    spec = {"epoch": epoch, "group": "g", "chunk": 0, "members": list(members)}
+    spec = {"epoch": epoch, "group": "g", "chunk": 0, "members": text_of(members)}
     return elements(ADDRESS_GROUPS, {"metadata": {"labels": dict.fromkeys(labels, "")}, "spec": spec})
 
 
@@ -33,7 +34,7 @@ def test_a_difference_counts_objects_and_what_of_them_is_another(
 
 
 def test_endpoints_count_each_and_a_program_as_one() -> None:
-    one, two = ({"metadata": {}, "spec": {"pods": list(uids), "mtu": mtu}} for uids, mtu in (("ab", 1), ("abc", 2)))
+    one, two = ({"metadata": {}, "spec": {"pods": text_of(uids), "mtu": mtu}} for uids, mtu in (("ab", 1), ("abc", 2)))
     found = difference({("n", "x"): elements(NODE_STATES, one)}, {("n", "x"): elements(NODE_STATES, two)})
     assert found == Difference(1, 3)  # the rest of the spec goes, comes, and an endpoint comes
     rules = [{"metadata": {}, "spec": {"ingress": [{"ports": [n]}]}} for n in (1, 2)]

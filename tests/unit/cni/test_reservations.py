@@ -12,6 +12,7 @@ from ipam_blocks import allocation, block
 from manx_agent.cni import reservations
 from manx_agent.cni.reservations import Reservations
 from manx_agent.ipam import Ipam
+from manx_core.api.lines import text_of
 from manx_core.api.v1alpha1 import NodeStateSpec
 
 NAME = "10-0-0-0-29"
@@ -27,7 +28,7 @@ class Node:
 
     async def lists(self, *names: str) -> None:
         """The pods that the operator lists now; each one's UID is its name."""
-        pods = tuple(f"default/{name} {name} -" for name in names)
+        pods = text_of(f"default/{name} {name} -" for name in names)
         self.state = NodeStateSpec(epoch=1, pods=pods)
         await self.look()
 
@@ -89,7 +90,7 @@ async def test_a_sandbox_takes_it_and_its_end_is_no_new_reservation(node: Node) 
 
 async def test_the_same_name_with_another_uid_is_another_pod(node: Node) -> None:
     await node.lists("a")
-    node.state = NodeStateSpec(epoch=1, pods=("default/a a2 -",))
+    node.state = NodeStateSpec(epoch=1, pods="default/a a2 -")
     await node.look()
     assert set(node.reserved) == {"a2"}
     assert node.freed == ["10.0.0.0"]
@@ -160,7 +161,7 @@ async def test_the_task_looks_on_news_and_while_a_sandbox_waits(node: Node, monk
     monkeypatch.setattr(reservations, "PATIENCE", 0.0)
     node.blocks("10.0.0.0/32")
     task = asyncio.create_task(node.reservations.run())
-    node.state = NodeStateSpec(epoch=1, pods=("default/a a -",))
+    node.state = NodeStateSpec(epoch=1, pods="default/a a -")
     node.reservations.notify()
     while not node.reserved:
         await asyncio.sleep(0.001)

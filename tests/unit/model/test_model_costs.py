@@ -254,7 +254,7 @@ def test_egress_to_a_named_port_needs_one_group(model: PolicyModel) -> None:
     set_policy(model, "out", declared)
     found = model.desired("AddressGroup", group_of(model, f"port sql/TCP of {DB}") + "-0")
     assert found is not None
-    assert found.spec.members == ("10.1.0.1,tcp:5432",)  # type: ignore[union-attr]
+    assert found.spec.members == "10.1.0.1,tcp:5432"  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("name", ["ag-x-0", "ag-x", "", "-3", "--1", "-00", "-1x", "-²"])

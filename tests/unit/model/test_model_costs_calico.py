@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from manx_core.api.core_v1 import EndpointPort
+from manx_core.api.lines import lines_of
 from manx_core.api.v1alpha1 import AddressGroupSpec, PolicyClassSpec
 from manx_operator.model import Key, NetworkSetFacts, PolicyId, PolicyModel
 from model_cases import account, slice_of, tier
@@ -79,7 +80,7 @@ def members(model: PolicyModel, text: str) -> list[str]:
     specs = [found.spec for key in model.all_keys() if (found := model.desired(*key)) is not None]
     groups = [spec for spec in specs if isinstance(spec, AddressGroupSpec)]
     (group,) = {spec.group for spec in groups if text in spec.selector}
-    return sorted(member for spec in groups if spec.group == group for member in spec.members)
+    return sorted(member for spec in groups if spec.group == group for member in lines_of(spec.members))
 
 
 def tiers(model: PolicyModel) -> set[tuple[tuple[str, ...], ...]]:

@@ -6,6 +6,7 @@ import itertools
 
 from hypothesis import given, settings
 
+from manx_core.api.lines import lines_of
 from manx_core.api.v1alpha1 import AddressGroupSpec, ClassTier, PolicyClassSpec, PolicyProgramSpec
 from manx_core.policy import Cluster, Flow, Groups
 from manx_core.policy.endpoint import Endpoint
@@ -29,7 +30,7 @@ class Share:
             if node not in found.nodes:
                 continue
             if isinstance(found.spec, AddressGroupSpec):
-                self.groups.setdefault(found.spec.group, set()).update(found.spec.members)
+                self.groups.setdefault(found.spec.group, set()).update(lines_of(found.spec.members))
             elif isinstance(found.spec, PolicyClassSpec):
                 self.classes[name] = found.spec
             else:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from manx_core.api.lines import lines_of
 from manx_kube.resources import (
     ADDRESS_GROUPS,
     CALICO_NETWORK_POLICIES,
@@ -72,7 +73,7 @@ def small(world: Cluster) -> None:
 
 
 def members(world: Cluster) -> list[list[str]]:
-    return sorted(obj["spec"].get("members", []) for obj in world.all(ADDRESS_GROUPS).values())
+    return sorted(list(lines_of(obj["spec"].get("members", ""))) for obj in world.all(ADDRESS_GROUPS).values())
 
 
 async def test_policies_of_all_kinds_meet_at_a_pod() -> None:

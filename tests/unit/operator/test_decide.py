@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from manx_core.api.core_v1 import ObjectMeta
+from manx_core.api.lines import text_of
 from manx_core.api.v1alpha1 import (
     AddressGroup,
     AddressGroupSpec,
@@ -53,7 +54,7 @@ class Played:
 
 
 def _members(*members: str, chunks: int = 1) -> AddressGroupSpec:
-    return AddressGroupSpec(epoch=0, group="ag-1", chunks=chunks, members=members)
+    return AddressGroupSpec(epoch=0, group="ag-1", chunks=chunks, members=text_of(members))
 
 
 def _group(spec: AddressGroupSpec, *nodes: str) -> AddressGroup:
@@ -128,7 +129,7 @@ def test_what_a_class_named_already_is_waited_for_only_where_the_class_comes_to(
 
 
 def _state(*pods: str) -> NodeStateSpec:
-    return NodeStateSpec(epoch=0, pods=pods)
+    return NodeStateSpec(epoch=0, pods=text_of(pods))
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from informing import eventually
 from manx_core.api.core_v1 import ObjectMeta
+from manx_core.api.lines import text_of
 from manx_core.api.v1alpha1 import AddressGroup, AddressGroupSpec, Applied, NodeReport, NodeReportStatus
 from manx_core.span import EVERYWHERE, span_label
 from manx_kube.informer import Batch, Event, EventKind
@@ -24,7 +25,7 @@ ITEM = Item("b", "u", ADDRESS, 1)
 def chunk(version: int, *members: str, spans: tuple[str, ...] = (), name: str = "g-0") -> AddressGroup:
     labels = {EVERYWHERE if node == "*" else span_label(node): "" for node in spans}
     meta = ObjectMeta(name=name, resource_version=str(version), labels=labels)
-    return AddressGroup(metadata=meta, spec=AddressGroupSpec(epoch=1, group="g", members=members))
+    return AddressGroup(metadata=meta, spec=AddressGroupSpec(epoch=1, group="g", members=text_of(members)))
 
 
 @dataclass

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from generator.manx_kinds import LIMITS
+from manx_core.api.lines import lines_of, text_of
 from manx_core.policy.endpoint import Endpoint, NamedPort, classes_of, endpoint_of, line_of
 
 _name = st.from_regex(r"[a-z0-9]([a-z0-9.-]{0,20}[a-z0-9])?", fullmatch=True)
@@ -19,7 +20,7 @@ _port = st.builds(
     st.integers(1, 65535),
 )
 _endpoint = st.builds(Endpoint, _name, _name, _name, st.just("") | _name, st.lists(_port, max_size=4).map(tuple))
-PATTERN = re.compile(LIMITS["NodeStateSpec", "pods"]["items"]["pattern"])
+PATTERN = re.compile(LIMITS["NodeStateSpec", "pods"]["pattern"])
 
 
 @given(st.lists(_endpoint, max_size=5))
@@ -27,7 +28,8 @@ def test_what_a_line_says_is_what_was_meant(endpoints: list[Endpoint]) -> None:
     lines = [line_of(endpoint) for endpoint in endpoints]
     assert [endpoint_of(line) for line in lines] == endpoints
     assert classes_of(lines) == {endpoint.policy_class for endpoint in endpoints} - {""}
-    assert all(PATTERN.fullmatch(line) for line in lines)
+    assert PATTERN.fullmatch(text_of(lines))
+    assert lines_of(text_of(lines)) == tuple(lines)
 
 
 def test_a_line_reads_as_documented() -> None:
@@ -44,7 +46,7 @@ def test_a_line_reads_as_documented() -> None:
 def test_what_is_no_line_is_refused(line: str) -> None:
     with pytest.raises(ValueError, match="not namespace/name, a UID, a class"):
         endpoint_of(line)
-    assert not PATTERN.fullmatch(line)
+    assert not PATTERN.fullmatch(f"a/b u open\n{line}\na/b u open")
 
 
 @pytest.mark.parametrize("number", [0, 65536])

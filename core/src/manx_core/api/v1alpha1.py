@@ -15,6 +15,7 @@ from typing import Literal
 import msgspec
 
 from manx_core.api.core_v1 import KubeStruct, ObjectMeta
+from manx_core.api.lines import Lines
 
 GROUP = "manx.dev"
 VERSION = "v1alpha1"
@@ -117,8 +118,8 @@ class NodeStateSpec(KubeStruct, frozen=True, gc=False):
     pools: tuple[PoolSettings, ...] = ()
     bgp: BgpSettings = BgpSettings()
     peers: tuple[BgpPeer, ...] = ()
-    pods: tuple[str, ...] = ()
-    """The pods scheduled to this node that have, or will have, an address of their own, each as a line of:
+    pods: Lines = ""
+    """The pods scheduled to this node that have, or will have, an address of their own, each on a line of its own:
     namespace and name with a slash between, UID, PolicyClass ("open" where no policy selects it; "-" while that is not
     decided, so closed), and each named port as name=protocol:number."""
     policy: PolicySettings = PolicySettings()
@@ -293,9 +294,9 @@ class AddressGroupSpec(KubeStruct, frozen=True, gc=False):
     """In chunk 0: one more than the highest chunk number in use. A group is complete when chunks 0 to chunks-1 are all
     there (an emptied chunk stays, empty, until it is the last)."""
     type: Literal["Addresses", "AddressPorts"] = "Addresses"
-    members: tuple[str, ...] = ()
-    """Addresses: "10.244.0.5", "fd00::5" or a CIDR. AddressPorts: "10.244.0.5,tcp:8080" or "fd00::5,tcp:8080" (as ipset
-    writes hash:ip,port members). Both families in one group."""
+    members: Lines = ""
+    """Each on a line of its own. Addresses: "10.244.0.5", "fd00::5" or a CIDR. AddressPorts: "10.244.0.5,tcp:8080" or
+    "fd00::5,tcp:8080" (as ipset writes hash:ip,port members). Both families in one group."""
     selector: str = ""
     """In chunk 0: what the group selects, for people."""
 

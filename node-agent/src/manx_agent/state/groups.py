@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 from manx_agent.state.table import Table
 from manx_agent.state.union import Union
+from manx_core.api.lines import lines_of
 from manx_core.api.v1alpha1 import AddressGroup, AddressGroupSpec
 
 
@@ -61,7 +62,7 @@ class Groups:
         wanted = by_number[0].chunks if 0 in by_number else 0
         if wanted < 1 or any(number not in by_number for number in range(wanted)):
             return set()
-        members = frozenset().union(*(by_number[number].members for number in range(wanted)))
+        members = frozenset().union(*(lines_of(by_number[number].members) for number in range(wanted)))
         type_ = by_number[0].type
         if self._members.now.get(group) == members and self._types.now.get(group) == type_:
             return set()

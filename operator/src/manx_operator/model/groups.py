@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
+from manx_core.api.lines import lines_of, text_of
 from manx_core.api.v1alpha1 import AddressGroup, AddressGroupSpec
 from manx_core.policy import GroupDef, NamedPort
 from manx_core.selectors import Change, IncrementalIndex
@@ -91,7 +92,7 @@ class GroupTable:
         """Take over the placement of these chunks, for groups that come into use before the first drain."""
         for chunk in objects:
             if chunk.metadata.name == _chunk_name(chunk.spec.group, chunk.spec.chunk):
-                self._placed.setdefault(chunk.spec.group, {})[chunk.spec.chunk] = chunk.spec.members
+                self._placed.setdefault(chunk.spec.group, {})[chunk.spec.chunk] = lines_of(chunk.spec.members)
 
     # --- items
 
@@ -267,7 +268,7 @@ def _spec(group: Group, number: int) -> AddressGroupSpec:
         chunk=number,
         chunks=len(group.chunks) if first else 0,
         type=group.definition.type,
-        members=group.chunks.members(number),
+        members=text_of(group.chunks.members(number)),
         selector=group.definition.selector if first else "",
     )
 
