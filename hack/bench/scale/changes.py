@@ -9,7 +9,8 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
-from typing import Any
+
+import msgspec
 
 from bench.scale import load
 from bench.scale.load import Obj, Size
@@ -54,10 +55,10 @@ async def _relabel(
 
 
 async def set_labels(client: KubeClient, pod: Obj, **labels: str) -> None:
-    """Raises KubeError."""
+    """As `kubectl label` does it; the answer is not decoded. Raises KubeError."""
     meta, patch = pod["metadata"], {"metadata": {"labels": labels}}
     how = PatchType.MERGE
-    await client.patch(PODS, dict[str, Any], meta["name"], patch, how=how, namespace=meta["namespace"])
+    await client.patch(PODS, msgspec.Raw, meta["name"], patch, how=how, namespace=meta["namespace"])
 
 
 async def create_policy(client: KubeClient, policy: Obj, name: str) -> Obj:
