@@ -40,9 +40,9 @@ class Transport:
         user_agent: str = "manx",
     ) -> None:
         self.config = config
-        self.timeout = timeout
         self.max_wait = max_wait
         self._user_agent = user_agent
+        self._limits = aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT_TIMEOUT)
         self._tokens = TokenSource(config)
         self._session: aiohttp.ClientSession | None = None
 
@@ -72,14 +72,12 @@ class Transport:
         content_type: str = JSON,
     ) -> bytes:
         """The body of a 2xx answer. Raises KubeError by status, or `RequestTimeout`, `Unavailable` without answer."""
-        limits = aiohttp.ClientTimeout(total=self.timeout, sock_connect=CONNECT_TIMEOUT)
         headers = {"Content-Type": content_type} if body is not None else {}
         waited = 0.0
         fresh_token = False
         while True:
             try:
-                async with self._send(method, path, params, limits, headers, body) as response:
-                    return await response.read()
+                return await self._exchange(method, path, params, headers, body)
             except KubeError as error:
                 if error.status == 401 and not fresh_token:
                     fresh_token = True
@@ -102,15 +100,29 @@ class Transport:
         """
         limits = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=idle_timeout)
         try:
-            async with self._send("GET", path, params, limits, {}, None) as response:
-                yield _pieces(response)
+            with _own_errors("GET", path):
+                async with self._send("GET", path, params, limits, {}, None) as response:
+                    if not _is_good(response):
+                        raise error_from_body(response.status, await response.read(), _retry_after(response))
+                    yield _pieces(response)
         except KubeError as error:
             if error.status == 401:
                 self._tokens.invalidate()
             raise
 
-    @asynccontextmanager
-    async def _send(
+    async def _exchange(
+        self, method: str, path: str, params: Mapping[str, str] | None, headers: Mapping[str, str], body: bytes | None
+    ) -> bytes:
+        """One attempt. No context manager around the response: having been read, or failing to be, gives its connection
+        back."""
+        with _own_errors(method, path):
+            response = await self._send(method, path, params, self._limits, headers, body)
+            answer = await response.read()
+        if not _is_good(response):
+            raise error_from_body(response.status, answer, _retry_after(response))
+        return answer
+
+    def _send(
         self,
         method: str,
         path: str,
@@ -118,24 +130,21 @@ class Transport:
         limits: aiohttp.ClientTimeout,
         headers: Mapping[str, str],
         body: bytes | None,
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
+    ) -> aiohttp.client._RequestContextManager:
+        """To be awaited, or entered."""
         if self._session is None:
             raise RuntimeError("Transport is used outside its context manager")
         token = self._tokens.get()
-        with _own_errors(f"{method} {path}"):
-            async with self._session.request(
-                method,
-                self.config.server + path,
-                params=params,
-                data=body,
-                headers=({"Authorization": f"Bearer {token}"} if token else {}) | dict(headers),
-                timeout=limits,
-                allow_redirects=False,
-                server_hostname=self.config.tls_server_name,
-            ) as response:
-                if not 200 <= response.status < 300:
-                    raise error_from_body(response.status, await response.read(), _retry_after(response))
-                yield response
+        return self._session.request(
+            method,
+            self.config.server + path,
+            params=params,
+            data=body,
+            headers={**headers, "Authorization": f"Bearer {token}"} if token else headers,
+            timeout=limits,
+            allow_redirects=False,
+            server_hostname=self.config.tls_server_name,
+        )
 
     @staticmethod
     def _asked_to_wait(error: KubeError) -> float | None:
@@ -148,17 +157,23 @@ class Transport:
 class _own_errors:
     """Turns aiohttp's, asyncio's and the OS's errors into ours. A class, as it is on the path of every request."""
 
-    def __init__(self, what: str) -> None:
-        self._what = what
+    def __init__(self, method: str, path: str) -> None:
+        self._method = method
+        self._path = path
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, TimeoutError):
-            raise RequestTimeout(f"{self._what}: no answer in time", reason="Timeout") from error
+            raise RequestTimeout(f"{self._method} {self._path}: no answer in time", reason="Timeout") from error
         if isinstance(error, aiohttp.ClientError | OSError):
-            raise Unavailable(f"{self._what}: {error or type(error).__name__}", reason="NoAnswer") from error
+            what = f"{self._method} {self._path}: {error or type(error).__name__}"
+            raise Unavailable(what, reason="NoAnswer") from error
+
+
+def _is_good(response: aiohttp.ClientResponse) -> bool:
+    return 200 <= response.status < 300
 
 
 async def _pieces(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:

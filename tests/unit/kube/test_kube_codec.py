@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from manx_core.api import core_v1
-from manx_core.api.core_v1 import KubeStruct, NetworkPolicy, Node, ObjectMeta, Pod
+from manx_core.api.core_v1 import KubeStruct, NetworkPolicy, Node, ObjectMeta, Pod, PodSpec
 from manx_kube import codec
 from manx_kube.errors import DecodeError
 from manx_kube.resources import NODES, PODS
@@ -51,6 +51,30 @@ def test_the_error_names_kind_and_field() -> None:
 )
 def test_objects_are_sent_with_their_kind(obj: Any, head: dict[str, str]) -> None:
     assert json.loads(codec.encode_object(PODS, obj)) == {**head, "metadata": {"name": "a"}}
+
+
+@pytest.mark.parametrize(
+    "obj",
+    [
+        Pod(metadata=ObjectMeta(name="a", labels={"x": '{"metadata":{'}), spec=PodSpec(node_name="n")),
+        Pod(metadata=ObjectMeta()),
+        {"spec": {"nodeName": "n"}, "metadata": {"name": "a"}},
+        {"metadata": {}},
+    ],
+)
+def test_what_is_not_tracked_differs_in_nothing_else(obj: Any) -> None:
+    tracked, untracked = (json.loads(codec.encode_object(PODS, obj, tracked=tracked)) for tracked in (True, False))
+    assert untracked["metadata"].pop("managedFields") == [{}]
+    assert untracked == tracked
+
+
+def test_untracked_objects_begin_with_their_metadata() -> None:
+    class Late(KubeStruct, frozen=True, gc=False):
+        spec: PodSpec
+        metadata: ObjectMeta
+
+    with pytest.raises(ValueError, match="metadata"):
+        codec.encode_object(PODS, Late(spec=PodSpec(node_name="n"), metadata=ObjectMeta(name="a")), tracked=False)
 
 
 def test_metadata_of_structs_and_dicts() -> None:
