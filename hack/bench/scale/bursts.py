@@ -137,8 +137,8 @@ class Bursts:
         key = f"burst.{key}"
         took = max(0.0, pulse.last - began)
         return [
-            Figure(f"{key}.time", f"{name} → all written", "s", (took,), "those objects at the ceiling's pace",
-                   (fewest.objects / float(self._env["MANX_WRITE_RATE"]),)),
+            Figure(f"{key}.time", f"{name} → all written, statuses too", "s", (took,),
+                   "those objects at the ceiling's pace", (fewest.objects / float(self._env["MANX_WRITE_RATE"]),)),
             Figure(f"{key}.writes", "  writes", "writes", (counted.writes,), "objects that are others then",
                    (fewest.objects,), exact=exact),
             Figure(f"{key}.rate", "  in the second that had most", "writes", (pulse.peak(),)),

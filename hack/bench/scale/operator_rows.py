@@ -27,12 +27,15 @@ from bench.scale.players import Players
 from bench.scale.processes import Process, share, until
 from bench.scale.server import seen
 from bench.scale.snapshots import difference, snapshot
+from bench.scale.wire import Wire
 from bench.scale.world import OURS, World, world
 from manx_core.api.v1alpha1 import IPAMBlock
-from manx_kube.resources import IPAM_BLOCKS, NAMESPACES, NETWORK_POLICIES, NODES, PODS, SERVICE_ACCOUNTS
+from manx_kube.resources import ADDRESS_GROUPS, IPAM_BLOCKS, NAMESPACES, NETWORK_POLICIES, NODES, PODS, SERVICE_ACCOUNTS
 
 WRITTEN, READY = "everything is written", "operator ready"
 RELABELS = 100
+STATUS_RATE = 100
+"""MANX_STATUS_RATE, where nothing else is said."""
 USUAL = {"MANX_LEASE_DURATION": "15", "MANX_LEASE_RENEW_DEADLINE": "10", "MANX_LEASE_RETRY_PERIOD": "2"}
 """The Lease's timing where nothing else is said."""
 _INPUTS = (PODS, NETWORK_POLICIES, NAMESPACES, NODES, SERVICE_ACCOUNTS)
@@ -152,22 +155,27 @@ class Rows:
         return sum([len((await self._client.list_all(resource, dict)).items) for resource in OURS])
 
     async def _addresses(self) -> list[Figure]:
-        """All pods get their addresses as fast as the API server takes them."""
+        """All pods get their addresses as fast as the API server takes them. Then policies' statuses follow, at a pace
+        of their own."""
         operator = self._world.operator()
         await until(lambda: operator.says(WRITTEN), "everything to be written")
         await self._world.quiet(self._plan.calm)
-        objects = await snapshot(self._client)
-        cpu, before, began = operator.usage().cpu, await seen(self._client), time.perf_counter()
-        await self._world.stack.enter_async_context(Players(self._client, real=lambda _: False))
-        await self._all_addressed()
-        given = time.perf_counter() - began
-        took = await self._world.quiet(self._plan.calm) - began
+        objects, version = await snapshot(self._client), await self._client.current_resource_version(ADDRESS_GROUPS)
+        wires = [Wire(self._client, resource, version) for resource in (IPAM_BLOCKS, ADDRESS_GROUPS)]
+        async with wires[0], wires[1]:
+            cpu, before, began = operator.usage().cpu, await seen(self._client), time.perf_counter()
+            await self._world.stack.enter_async_context(Players(self._client, real=lambda _: False))
+            await self._all_addressed()
+            said = await self._world.quiet(self._plan.calm) - began
+            given, took = (max(at for at, _ in wire.take()) - began for wire in wires)
         counted, used = (await seen(self._client)).since(before), operator.usage()
         fewest = difference(objects, await snapshot(self._client)).objects
         operator.end()
         key, text = "operator.addresses", "all pods given addresses at once → every group written"
+        pace = counted.statuses / STATUS_RATE
         return [
             Figure(key, text, "s", (took,), "until the last has its address", (given,)),
+            Figure(f"{key}.said", "  until statuses follow", "s", (said,), "so many at the pace of statuses", (pace,)),
             Figure(f"{key}.cpu", "  processor time", "s", (used.cpu - cpu,)),
             Figure(f"{key}.writes", "  writes", "writes", (counted.writes,), "objects that are others then", (fewest,)),
             self._of_memory(f"{key}.peak", "  operator at its peak", used.peak),
