@@ -89,7 +89,7 @@ class Players:
             network = ipaddress.ip_network(block.spec.cidr)
             mine = [_allocation(uid, at, pods[uid]) for uid, at in given.items() if ipaddress.ip_address(at) in network]
             if [entry["uid"] for entry in mine] != [entry.uid for entry in block.status.allocations]:
-                await self._write(block.metadata.name, {"status": {"allocations": mine}})
+                await self._write(node, block.metadata.name, {"status": {"allocations": mine}})
 
     @staticmethod
     def _give(given: dict[str, str], pods: dict[str, tuple[str, str]], blocks: list[IPAMBlock]) -> dict[str, str]:
@@ -101,11 +101,12 @@ class Players:
         given.update(zip(sorted(pods.keys() - given.keys(), key=pods.__getitem__), addresses, strict=False))
         return given
 
-    async def _write(self, name: str, status: Obj) -> None:
+    async def _write(self, node: str, block: str, status: Obj) -> None:
+        """Where it fails, the node has its turn again."""
         try:
-            await self._client.patch(IPAM_BLOCKS, dict[str, Any], name, status, subresource="status")
+            await self._client.patch(IPAM_BLOCKS, dict[str, Any], block, status, subresource="status")
         except KubeError:
-            self._wake.set()
+            self._touch([node])
 
 
 def _pods(state: NodeState | None) -> list[str]:
