@@ -1,4 +1,5 @@
-"""What the API server makes of a replacement that shall not be tracked: no managedFields, then or later."""
+"""What the API server makes of a replacement that shall not be tracked: no managedFields, then or later; and what it
+answers to who wants to hear no more than metadata."""
 
 from __future__ import annotations
 
@@ -6,10 +7,13 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import yaml
 
 import apiserver
-from manx_kube.client import KubeClient
+from manx_core.api.v1alpha1 import StoredProgram
+from manx_kube import codec
+from manx_kube.client import METADATA_ALONE, KubeClient
 from manx_kube.config import ApiConfig
 from manx_kube.errors import NotFound
 from manx_kube.resources import CUSTOM_RESOURCE_DEFINITIONS, POLICY_PROGRAMS
@@ -44,3 +48,26 @@ async def test_who_wrote_which_field_is_forgotten_and_not_noted_again(tmp_path: 
             found = await client.patch(POLICY_PROGRAMS, dict[str, Any], "knp.d.p", status, subresource="status")
             assert "managedFields" not in found["metadata"]
             assert found["metadata"]["labels"] == {"b": ""}
+
+
+async def test_metadata_alone_is_the_answer_to_who_wants_no_more(tmp_path: Path) -> None:
+    with apiserver.running(tmp_path) as server:
+        async with KubeClient(ApiConfig.from_kubeconfig(server.kubeconfig)) as client:
+            await client.create(CUSTOM_RESOURCE_DEFINITIONS, yaml.safe_load(CRD.read_text()))
+            await created(client)
+            found = await client.get(POLICY_PROGRAMS, StoredProgram, "knp.d.p")
+            changed = msgspec.structs.replace(found, declared="{}")
+            meta = await client.store(POLICY_PROGRAMS, changed, new=False)
+            assert meta.resource_version != found.metadata.resource_version
+            assert (
+                await client.store(POLICY_PROGRAMS, msgspec.structs.replace(changed, metadata=meta), new=False) == meta
+            )
+            named = msgspec.structs.replace(found.metadata, name="knp.d.q", uid="", resource_version="")
+            other = await client.store(POLICY_PROGRAMS, msgspec.structs.replace(changed, metadata=named), new=True)
+            for known in (meta, other):
+                stored = await client.get(POLICY_PROGRAMS, StoredProgram, known.name)
+                assert stored == msgspec.structs.replace(changed, metadata=known)
+            raw = await client.transport.request(
+                "GET", POLICY_PROGRAMS.path(name="knp.d.q"), accept=METADATA_ALONE,
+            )  # fmt: skip
+            assert "spec" not in codec.decode(raw, dict[str, Any])

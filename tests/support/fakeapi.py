@@ -168,7 +168,7 @@ class FakeApi:
             answer = self._answer(request)
             if self.after_write is not None and request.method != "GET":
                 self.after_write()
-            return web.json_response(answer)
+            return web.json_response(_as_asked(http, answer))
         except Refused as refused:
             headers = {} if refused.retry_after is None else {"Retry-After": str(refused.retry_after)}
             return web.json_response(refused.status(), status=refused.code, headers=headers)
@@ -250,6 +250,12 @@ class FakeApi:
         except Refused as refused:
             return _line("ERROR", refused.status()), self.state.version
         return b"".join(_line(type_, obj) for type_, obj in news), self.state.version
+
+
+def _as_asked(http: web.Request, answer: Obj) -> Obj:
+    if "as=PartialObjectMetadata" not in http.headers.get("Accept", ""):
+        return answer
+    return {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": answer["metadata"]}
 
 
 def _line(type_: str, obj: Any) -> bytes:

@@ -38,6 +38,8 @@ class PatchType(enum.Enum):
     STRATEGIC = "application/strategic-merge-patch+json"  # built-in kinds only
 
 
+METADATA_ALONE = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
+"""What an answer shall hold (Kubernetes API concepts, "Metadata-only fetches"); a server that cannot sends it all."""
 APPLY_PATCH = "application/apply-patch+yaml"  # JSON is YAML
 
 
@@ -218,6 +220,20 @@ class KubeClient:
         path = resource.path(self._namespace(resource, obj, None), codec.metadata_of(obj, "name"), subresource)
         body = codec.encode_object(resource, obj, tracked=tracked)
         return await self._send("PUT", path, obj, body, {}, JSON)
+
+    async def store(self, resource: Resource, obj: msgspec.Struct, *, new: bool) -> ObjectMeta:
+        """`create` (`new`), or `replace` without tracking, for who knows what it sent: the stored object's metadata is
+        all that is answered, as encoding the rest costs the server as much as us. Whether it made something else of the
+        rest, a watch tells. Raises as those do."""
+        name = "" if new else codec.metadata_of(obj, "name")
+        answer = await self.transport.request(
+            "POST" if new else "PUT",
+            resource.path(self._namespace(resource, obj, None), name),
+            params={"fieldManager": self.field_manager},
+            body=codec.encode_object(resource, obj, tracked=new),
+            accept=METADATA_ALONE,
+        )
+        return codec.decode(answer, _OnlyMeta).metadata
 
     async def patch(
         self,

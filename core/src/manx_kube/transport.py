@@ -51,7 +51,7 @@ class Transport:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=context, limit=0, keepalive_timeout=30),
             cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"User-Agent": self._user_agent, "Accept": JSON, "Accept-Encoding": "identity"},
+            headers={"User-Agent": self._user_agent, "Accept-Encoding": "identity"},
         )
         return self
 
@@ -70,9 +70,12 @@ class Transport:
         params: Mapping[str, str] | None = None,
         body: bytes | None = None,
         content_type: str = JSON,
+        accept: str = JSON,
     ) -> bytes:
         """The body of a 2xx answer. Raises KubeError by status, or `RequestTimeout`, `Unavailable` without answer."""
-        headers = {"Content-Type": content_type} if body is not None else {}
+        headers = {"Accept": accept}
+        if body is not None:
+            headers["Content-Type"] = content_type
         waited = 0.0
         fresh_token = False
         while True:
@@ -101,7 +104,7 @@ class Transport:
         limits = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=idle_timeout)
         try:
             with _own_errors("GET", path):
-                async with self._send("GET", path, params, limits, {}, None) as response:
+                async with self._send("GET", path, params, limits, {"Accept": JSON}, None) as response:
                     if not _is_good(response):
                         raise error_from_body(response.status, await response.read(), _retry_after(response))
                     yield _pieces(response)

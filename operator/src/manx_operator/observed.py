@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from manx_core.api.core_v1 import ObjectMeta
 from manx_core.api.lines import lines_of
 from manx_core.api.v1alpha1 import (
     OPEN_CLASS,
@@ -118,12 +119,20 @@ class Observed:
         if cached is not None and cached.metadata.resource_version != laid.metadata.resource_version:
             return False
         del self._overlay[key]
-        return True
+        return cached is None or same(laid, cached)
 
-    def written(self, key: Key, obj: Any, sent: Any | None = None) -> None:
-        """The server answered our write with this. `sent`: what it was asked for; None for the status alone. Only what
-        it made something else of is to be looked at again."""
-        expected = self.get(key) if sent is None else sent
+    def sent(self, key: Key, obj: Any, meta: ObjectMeta) -> None:
+        """The server took our write of `obj`, and answered with the metadata alone. If it made something else of it, it
+        is to be looked at again: that shows here in the labels, or in that nothing has changed for the server; in the
+        rest when the informer tells of this version."""
+        self._overlay[key] = msgspec.structs.replace(obj, metadata=meta)
+        self._index(key)
+        if meta.labels != obj.metadata.labels or meta.resource_version == obj.metadata.resource_version:
+            self._changed(key)
+
+    def written(self, key: Key, obj: Any) -> None:
+        """The server answered our write of the status with this."""
+        expected = self.get(key)
         self._overlay[key] = obj
         self._index(key)
         if expected is None or not same(expected, obj):

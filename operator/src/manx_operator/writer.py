@@ -272,13 +272,10 @@ class Writer:
             return
         self.sending[key] = action.obj
         try:
-            if action.verb == "create":
-                stored = await self._client.create(key.resource, action.obj)
-            else:
-                stored = await self._client.replace(key.resource, action.obj, tracked=False)
+            meta = await self._client.store(key.resource, action.obj, new=action.verb == "create")
         finally:
             del self.sending[key]
-        self._observed.written(key, stored, action.obj)
+        self._observed.sent(key, action.obj, meta)
         self._look_for(key)
 
     def _failed(self, key: Key, action: Action, error: KubeError | TimeoutError) -> None:

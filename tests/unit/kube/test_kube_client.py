@@ -67,6 +67,29 @@ async def test_a_replacement_that_is_not_tracked_clears_who_wrote_what_and_nothi
         assert body == plain
 
 
+async def test_what_is_stored_is_answered_by_its_metadata_and_sent_like_a_creation_or_an_untracked_replacement() -> (
+    None
+):
+    async with connected() as (api, client):
+        lease = Lease(metadata=ObjectMeta(name="l", namespace="s"), spec=LeaseSpec(holder_identity="me"))
+        made = await client.store(LEASES, lease, new=True)
+        await client.create(LEASES, Lease(metadata=ObjectMeta(name="m", namespace="s"), spec=lease.spec))
+        created = [{**r.body, "metadata": {"namespace": "s"}} for r in api.requests if r.method == "POST"]
+        assert created[0] == created[1]
+        first = await client.get(LEASES, Lease, "l", namespace="s")
+        assert made == first.metadata
+        await client.store(LEASES, first, new=False)
+        body = api.requests[-1].body
+        await client.replace(LEASES, await client.get(LEASES, Lease, "l", namespace="s"), tracked=False)
+        for sent in (body, api.requests[-1].body):
+            del sent["metadata"]["resourceVersion"]
+        assert body == api.requests[-1].body
+        with pytest.raises(errors.Conflict):
+            await client.store(LEASES, first, new=False)
+        with pytest.raises(errors.AlreadyExists):
+            await client.store(LEASES, lease, new=True)
+
+
 async def test_status_is_a_subresource() -> None:
     async with connected() as (api, client):
         api.state.put(NODES, {"metadata": {"name": "n"}, "spec": {"unschedulable": True}})

@@ -1,0 +1,100 @@
+"""What is known of our own objects between a write's answer, which is their metadata alone, and the watch's word."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from manx_core.api.core_v1 import ObjectMeta
+from manx_core.api.v1alpha1 import MeshNode, MeshNodeSpec
+from manx_kube.resources import MESH_NODES
+from manx_operator.observed import Key, Observed
+
+KEY = Key(MESH_NODES, "n1")
+
+
+class Played:
+    """An informer's cache."""
+
+    def __init__(self) -> None:
+        self.cache: dict[tuple[str, str], Any] = {}
+        self.resource_version = "0"
+
+    def get(self, name: str) -> Any:
+        return self.cache.get(("", name))
+
+    def hear(self, obj: MeshNode) -> None:
+        self.cache[("", obj.metadata.name)] = obj
+        self.resource_version = obj.metadata.resource_version
+
+
+class Looking:
+    """Observed objects, and which of them are to be looked at again."""
+
+    def __init__(self) -> None:
+        self.informer, self.again = Played(), list[Key]()
+        self.observed = Observed({MESH_NODES: self.informer}, self.again.append, lambda: None)  # type: ignore[dict-item]
+
+    def hear(self, obj: MeshNode) -> None:
+        self.informer.hear(obj)
+        self.observed.heard(KEY)
+
+
+def mesh_node(version: str, ipv4: str = "192.0.2.1", **labels: str) -> MeshNode:
+    return MeshNode(ObjectMeta(name="n1", resource_version=version, labels=labels), MeshNodeSpec(epoch=1, ipv4=ipv4))
+
+
+def written(version: str = "2", **labels: str) -> Looking:
+    """Version 1 was there, another address was sent, and stored with this version and these labels."""
+    looking = Looking()
+    looking.informer.hear(mesh_node("1"))
+    sent = mesh_node("1", "192.0.2.2")
+    looking.observed.sent(KEY, sent, mesh_node(version, **labels).metadata)
+    return looking
+
+
+def test_what_was_sent_counts_from_the_answer_on_and_its_echo_is_nothing_new() -> None:
+    looking = written()
+    assert looking.observed.get(KEY) == mesh_node("2", "192.0.2.2")
+    looking.hear(mesh_node("2", "192.0.2.2"))
+    assert looking.observed.get(KEY) == mesh_node("2", "192.0.2.2")
+    assert looking.again == []
+
+
+def test_an_echo_that_came_before_the_answer_outlasts_it() -> None:
+    looking = Looking()
+    looking.informer.hear(mesh_node("1"))
+    looking.hear(mesh_node("2", "192.0.2.9"))
+    assert looking.again == [KEY]
+    looking.observed.sent(KEY, mesh_node("1", "192.0.2.2"), mesh_node("2").metadata)
+    assert looking.observed.get(KEY) == mesh_node("2", "192.0.2.9")
+
+
+@pytest.mark.parametrize("made", [mesh_node("2", "192.0.2.9"), mesh_node("2", "192.0.2.2", a="b")])
+def test_what_the_server_made_something_else_of_is_looked_at_again(made: MeshNode) -> None:
+    looking = written()
+    looking.hear(made)
+    assert looking.again == [KEY]
+    assert looking.observed.get(KEY) == made
+
+
+def test_labels_that_are_not_what_was_sent_show_in_the_answer() -> None:
+    assert written(a="b").again == [KEY]
+
+
+def test_a_write_that_changed_nothing_for_the_server_shows_in_the_answer() -> None:
+    """It makes of what was sent what it has: no watch will tell of that."""
+    looking = written("1")
+    assert looking.again == [KEY]
+    assert looking.observed.get(KEY) == mesh_node("1")
+
+
+def test_a_status_that_was_written_changes_nothing_else() -> None:
+    looking = Looking()
+    looking.informer.hear(mesh_node("1"))
+    looking.observed.written(KEY, mesh_node("2"))
+    assert looking.again == []
+    looking.observed.written(KEY, msgspec.structs.replace(mesh_node("3"), spec=MeshNodeSpec(epoch=1, ipv4="192.0.2.9")))
+    assert looking.again == [KEY]
