@@ -94,7 +94,7 @@ def _operator(size: SizeName) -> Iterator[Promise]:
     busy = ("operator.relabel.cpu", "operator.relabel.lag", "operator.relabel.lag.p99", "operator.relabel.writes")
     yield Promise("operator", "CPU and lag at 100 relabels a second", busy)
     parts = tuple(f"operator.relabel.lag.{part}{what}" for part in ("told", "own") for what in ("", ".p99"))
-    yield Promise("operator", "that lag in its parts", parts)
+    yield Promise("operator", "that lag in its parts", (*parts, "operator.relabel.lag.write"))
     yield Promise("operator", "idle; resident memory", ("operator.idle.cpu", "operator.resident", "operator.peak"))
     bare = ("floor.list", "floor.loop.operator")
     yield Promise("operator", "how fast the machine is today", bare, floorless="is a floor itself")

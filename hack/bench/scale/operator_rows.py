@@ -17,9 +17,10 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Iterator, Mapping
 from dataclasses import dataclass
 
-from bench.figures import Figure, percentile
+from bench.figures import Figure
 from bench.measures import Given, streamed
 from bench.scale import bursts, floors, load
+from bench.scale.lag_figures import lag_figures
 from bench.scale.lags import Lags
 from bench.scale.listener import Listener
 from bench.scale.load import Size
@@ -231,14 +232,11 @@ class Rows:
             await self._world.quiet(self._plan.calm)
             counted = (await seen(self._client)).since(before)
             fewest = difference(objects, await snapshot(self._client)).objects / count
-            parts = _part_figures(list(lags.parts()), through)
-            found = tuple(x * 1000 for x in lags.found())
         return [
             Figure("operator.relabel.pace", "  the API server kept up with", "pods/s", (pace,)),
             Figure("operator.relabel.writes", "  writes for each relabelling", "writes", (counted.writes / count,),
                    "objects that are others in the end, for each", (fewest,)),
-            *_lag_figures("", "  patch answered → its last chunk heard", found, through),
-            *parts,
+            *lag_figures(lags, counted, through),
         ]  # fmt: skip
 
     # --- failover -----------------------------------------------------------------------------------------------------
@@ -277,21 +275,3 @@ class Rows:
 def _of_cpu(key: str, name: str, taken: Mapping[str, float]) -> Figure:
     floor = "hearing pods, policies and namespaces, undecoded"
     return Figure(key, name, "% of a core", (taken["operator"],), floor, (taken["bare"],))
-
-
-def _part_figures(parts: list[tuple[float, float]], through: tuple[float, ...]) -> Iterator[Figure]:
-    """Seconds to ms."""
-    told, own = (tuple(x * 1000 for x in part) for part in zip(*parts, strict=True))
-    beside, since = (
-        "    to a watch of pods beside (some namespaces')",
-        "    from there to the chunk: the operator, its writes",
-    )
-    yield from _lag_figures(".told", beside, told, through)
-    yield from _lag_figures(".own", since, own, through)
-
-
-def _lag_figures(key: str, name: str, found: tuple[float, ...], through: tuple[float, ...]) -> Iterator[Figure]:
-    floor, key = "a policy created → heard, through the API server alone", f"operator.relabel.lag{key}"
-    yield Figure(key, name, "ms", found, floor, through)
-    worst = (percentile(found, 99),)
-    yield Figure(f"{key}.p99", f"{name}: 99th percentile", "ms", worst, floor, (max(through),))

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from manx_kube.client import KubeClient
 
 GROUP = b'group="manx.dev"'
 _REQUEST = re.compile(rb"^apiserver_request_total\{(.*?)\} (\S+)$", re.MULTILINE)
+_SECONDS = re.compile(rb"^apiserver_request_duration_seconds_sum\{(.*?)\} (\S+)$", re.MULTILINE)
 _BEHIND = re.compile(rb"^apiserver_terminated_watchers_total\{.*?\} (\S+)$", re.MULTILINE)
 _LABEL = re.compile(rb'(\w+)="(.*?)"')
 _WRITING = {b"POST", b"PUT", b"PATCH", b"APPLY", b"DELETE"}
@@ -25,11 +27,13 @@ Kind = tuple[str, str]
 
 @dataclass(frozen=True)
 class Seen:
-    """Since the server began, or between two looks. `cpu`: seconds. `behind`: watches that it ended because they were
-    too slow. `resident`, `live`: MB, at the later look; `live`: of the heap and the stacks."""
+    """Since the server began, or between two looks. `seconds`: from its having a request that writes one of our objects
+    to its answer, of all of them. `cpu`: seconds. `behind`: watches that it ended because they were too slow.
+    `resident`, `live`: MB, at the later look; `live`: of the heap and the stacks."""
 
     taken: Counter[Kind]
     refused: Counter[Kind]
+    seconds: float
     cpu: float
     behind: int
     resident: float
@@ -37,7 +41,8 @@ class Seen:
 
     def since(self, before: Seen) -> Seen:
         taken, refused, cpu = self.taken - before.taken, self.refused - before.refused, self.cpu - before.cpu
-        return Seen(taken, refused, cpu, self.behind - before.behind, self.resident, self.live)
+        seconds = self.seconds - before.seconds
+        return Seen(taken, refused, seconds, cpu, self.behind - before.behind, self.resident, self.live)
 
     @property
     def writes(self) -> int:
@@ -55,15 +60,23 @@ async def seen(client: KubeClient) -> Seen:
     text = await client.transport.request("GET", "/metrics")
     taken: Counter[Kind] = Counter()
     refused: Counter[Kind] = Counter()
-    for found, value in _REQUEST.findall(text):
-        labels = dict(_LABEL.findall(found)) if GROUP in found else {}
-        if labels.get(b"verb") in _WRITING:
-            counts = taken if labels[b"code"].startswith(b"2") else refused
-            counts[labels[b"resource"].decode(), labels[b"subresource"].decode()] += int(float(value))
+    for labels, value in _writing(_REQUEST, text):
+        counts = taken if labels[b"code"].startswith(b"2") else refused
+        counts[labels[b"resource"].decode(), labels[b"subresource"].decode()] += int(value)
+    seconds = sum(value for labels, value in _writing(_SECONDS, text) if not labels[b"subresource"])
     live = _value(text, b"go_memstats_heap_alloc_bytes") + _value(text, b"go_memstats_stack_inuse_bytes")
     behind = sum(float(value) for value in _BEHIND.findall(text))
     resident = _value(text, b"process_resident_memory_bytes")
-    return Seen(taken, refused, _value(text, b"process_cpu_seconds_total"), int(behind), resident / 1e6, live / 1e6)
+    cpu = _value(text, b"process_cpu_seconds_total")
+    return Seen(taken, refused, seconds, cpu, int(behind), resident / 1e6, live / 1e6)
+
+
+def _writing(line: re.Pattern[bytes], text: bytes) -> Iterator[tuple[dict[bytes, bytes], float]]:
+    """Labels and value, of what is said of requests that write our kinds."""
+    for found, value in line.findall(text):
+        labels = dict(_LABEL.findall(found)) if GROUP in found else {}
+        if labels.get(b"verb") in _WRITING:
+            yield labels, float(value)
 
 
 async def swept(client: KubeClient) -> Seen:

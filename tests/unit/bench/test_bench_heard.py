@@ -14,6 +14,10 @@ apiserver_request_total{code="201",group="manx.dev",resource="addressgroups",sub
 apiserver_request_total{code="409",group="manx.dev",resource="addressgroups",subresource="",verb="PUT"} 2
 apiserver_request_total{code="200",group="manx.dev",resource="policyprograms",subresource="status",verb="PUT"} 3
 apiserver_request_total{code="200",group="",resource="pods",subresource="",verb="PATCH"} 100
+apiserver_request_duration_seconds_sum{group="manx.dev",resource="addressgroups",subresource="",verb="PUT"} 0.25
+apiserver_request_duration_seconds_sum{group="manx.dev",resource="ipamblocks",subresource="status",verb="PATCH"} 3
+apiserver_request_duration_seconds_sum{group="",resource="pods",subresource="",verb="PATCH"} 5
+apiserver_request_duration_seconds_sum{group="manx.dev",resource="addressgroups",subresource="",verb="WATCH"} 60
 apiserver_terminated_watchers_total{group="",resource="pods"} 2
 apiserver_terminated_watchers_total{group="manx.dev",resource="nodestates"} 1
 process_cpu_seconds_total 12.5
@@ -53,8 +57,9 @@ def test_an_api_server_is_read() -> None:
     found = asyncio.run(seen(cast(KubeClient, Played())))
     assert (found.writes, found.statuses, found.refused.total()) == (7, 3, 2)
     assert (found.cpu, found.behind, found.resident, found.live) == (12.5, 3, 400.0, 160.0)
+    assert found.seconds == 0.25
     since = found.since(found)
-    assert (since.writes, since.cpu, since.behind, since.resident) == (0, 0.0, 0, 400.0)
+    assert (since.writes, since.seconds, since.cpu, since.behind, since.resident) == (0, 0.0, 0.0, 0, 400.0)
 
 
 def test_garbage_is_collected_before_an_api_server_is_read() -> None:
