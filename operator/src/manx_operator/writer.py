@@ -29,7 +29,7 @@ from manx_kube.lease import LeaseLost, Term
 from manx_operator.congestion import Window
 from manx_operator.decide import PATIENCE, Action, Decider, Wait
 from manx_operator.limiter import TokenBucket
-from manx_operator.observed import LEVELS, Key, Observed
+from manx_operator.observed import LEVELS, Key, Observed, same
 
 DECISIONS_AT_ONCE = 200
 """Comparisons before other tasks get a turn."""
@@ -129,10 +129,15 @@ class Writer:
 
     def changed(self, key: Key) -> None:
         """The object is not at the server what we made it: look at those who waited for it, and, a little later so that
-        changes go on being written together, at itself."""
+        changes go on being written together, at itself. (If it is what we are making it, its answer is still to come.)
+        """
         self._look_for(key)
-        if self._decider is not None:
+        if self._decider is not None and not self._is_arriving(key):
             self.later(key, self._coalesce)
+
+    def _is_arriving(self, key: Key) -> bool:
+        sending, found = self.sending.get(key), self._observed.get(key)
+        return sending is not None and found is not None and same(sending, found)
 
     def _look_for(self, key: Key) -> None:
         if waiters := self._waiters.get(key):
@@ -231,8 +236,12 @@ class Writer:
         self.later(key, PATIENCE)
 
     def _unpark(self, key: Key) -> None:
+        """It is being looked at, and asks anew for whatever it shall be looked at later for."""
         self._parked.discard(key)
-        for other in self._waits.pop(key, ()):
+        waited = self._waits.pop(key, frozenset())
+        if waited and (timer := self._timers.pop(key, None)) is not None:
+            timer.cancel()
+        for other in waited:
             waiters = self._waiters[other]
             waiters.discard(key)
             if not waiters:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+import time
+from typing import Any, cast
 
 import msgspec
 import pytest
 
+from informing import eventually
 from manx_core.api.core_v1 import ObjectMeta
 from manx_core.api.v1alpha1 import MeshNode, MeshNodeSpec
+from manx_kube.client import KubeClient
 from manx_kube.resources import MESH_NODES
+from manx_operator.decide import Action, Decider, Wait
+from manx_operator.limiter import TokenBucket
 from manx_operator.observed import Key, Observed
+from manx_operator.writer import Writer
+from operating import new_term
 
 KEY = Key(MESH_NODES, "n1")
 
@@ -98,3 +106,59 @@ def test_a_status_that_was_written_changes_nothing_else() -> None:
     assert looking.again == []
     looking.observed.written(KEY, msgspec.structs.replace(mesh_node("3"), spec=MeshNodeSpec(epoch=1, ipv4="192.0.2.9")))
     assert looking.again == [KEY]
+
+
+class EarlyWatch:
+    """A server of which the watch tells before the answer is there."""
+
+    def __init__(self, looking: Looking, made: MeshNode) -> None:
+        self.looking, self.made = looking, made
+
+    async def store(self, _: object, obj: MeshNode, *, new: bool) -> ObjectMeta:
+        self.looking.hear(self.made)
+        await asyncio.sleep(0)
+        return self.made.metadata
+
+
+class Told:
+    """A decider that says what it is told to, and counts."""
+
+    def __init__(self, *found: Action | Wait) -> None:
+        self.found, self.looks = [*found], 0
+
+    def decide(self, key: Key) -> Action | Wait | None:
+        self.looks += 1
+        return self.found.pop(0) if self.found else None
+
+
+def writer(looking: Looking, told: Told, client: Any) -> Writer:
+    bucket = TokenBucket(1e6, 1e6, time.monotonic)
+    found = Writer(cast("KubeClient", client), new_term(1), looking.observed, bucket=bucket, coalesce=0.0)
+    looking.observed._changed = found.changed
+    found.start(cast("Decider", told))
+    return found
+
+
+@pytest.mark.parametrize(("made", "looks"), [(mesh_node("2", "192.0.2.2"), 1), (mesh_node("2", "192.0.2.9"), 2)])
+async def test_an_echo_before_the_answer_is_looked_at_only_if_it_is_something_else(made: MeshNode, looks: int) -> None:
+    looking, told = Looking(), Told(Action("replace", mesh_node("1", "192.0.2.2")))
+    looking.informer.hear(mesh_node("1"))
+    found = writer(looking, told, EarlyWatch(looking, made))
+    found.mark([KEY])
+    await eventually(lambda: found.written and told.looks >= looks)
+    await asyncio.sleep(0.02)  # time for a mistake
+    assert (told.looks, found.written, found.idle) == (looks, 1, True)
+    assert not found._timers
+
+
+async def test_what_has_waited_is_not_looked_at_again_once_its_turn_has_come() -> None:
+    other = Key(MESH_NODES, "n2")
+    told = Told(Wait(frozenset({other})))
+    found = writer(Looking(), told, None)
+    found.mark([KEY])
+    await eventually(lambda: told.looks)
+    assert (told.looks, found.idle) == (1, False)
+    assert KEY in found._timers  # should nobody tell
+    found.changed(other)
+    await eventually(lambda: told.looks == 3 and found.idle)  # `other` itself, too
+    assert not found._timers
