@@ -70,8 +70,8 @@ class InForce:
         self._versions: dict[str, tuple[int, str]] = {}
         self._needs: dict[str, dict[str, dict[str, Need]]] = {}
         self._waiting: dict[str, set[str]] = {}
-        self._patient: set[tuple[str, str]] = set()
-        """Programs, each with a node, of which some need may end by time."""
+        self._patient: dict[tuple[str, str], float] = {}
+        """Programs, each with a node, of which some need may end by time, and when."""
         self._dirty: set[str] = set()
         self._known: dict[str, str] = {}
         """Span label → node, of nodes that some policy concerns."""
@@ -156,9 +156,9 @@ class InForce:
     def look_again(self) -> None:
         """Needs that were waited for long enough are given up."""
         now = self._clock()
-        for name, node in list(self._patient):
-            if any(0 < need.until <= now for need in self._needs[name][node].values()):
-                self._look(name, node)
+        for key in [key for key, until in self._patient.items() if until <= now]:
+            del self._patient[key]
+            self._look(*key)
 
     # --- needs --------------------------------------------------------------------------------------------------------
 
@@ -179,7 +179,7 @@ class InForce:
         self._needs.setdefault(name, {}).setdefault(node, {})[what] = need
         self._waiting.setdefault(node, set()).add(name)
         if until:
-            self._patient.add((name, node))
+            self._patient[name, node] = until
         self._dirty.add(name)
         self._look(name, node)
 
@@ -195,7 +195,7 @@ class InForce:
 
     def _end(self, name: str, node: str) -> None:
         del self._needs[name][node]
-        self._patient.discard((name, node))
+        self._patient.pop((name, node), None)
         if not self._needs[name]:
             del self._needs[name]
         self._waiting[node].discard(name)
