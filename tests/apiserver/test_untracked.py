@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 import yaml
 
 import apiserver
@@ -15,7 +16,7 @@ from manx_core.api.v1alpha1 import StoredProgram
 from manx_kube import codec
 from manx_kube.client import METADATA_ALONE, KubeClient
 from manx_kube.config import ApiConfig
-from manx_kube.errors import NotFound
+from manx_kube.errors import Invalid, NotFound
 from manx_kube.resources import CUSTOM_RESOURCE_DEFINITIONS, POLICY_PROGRAMS
 
 CRD = Path(__file__).resolve().parents[2] / "crds/manx.dev_policyprograms.yaml"
@@ -67,6 +68,11 @@ async def test_metadata_alone_is_the_answer_to_who_wants_no_more(tmp_path: Path)
             for known in (meta, other):
                 stored = await client.get(POLICY_PROGRAMS, StoredProgram, known.name)
                 assert stored == msgspec.structs.replace(changed, metadata=known)
+            wrong = msgspec.structs.replace(found.spec, types=("Sideways",))
+            with pytest.raises(Invalid):  # values are validated as ever
+                await client.store(
+                    POLICY_PROGRAMS, msgspec.structs.replace(changed, metadata=meta, spec=wrong), new=False
+                )
             raw = await client.transport.request(
                 "GET", POLICY_PROGRAMS.path(name="knp.d.q"), accept=METADATA_ALONE,
             )  # fmt: skip

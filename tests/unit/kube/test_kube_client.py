@@ -80,6 +80,7 @@ async def test_what_is_stored_is_answered_by_its_metadata_and_sent_like_a_creati
         assert made == first.metadata
         await client.store(LEASES, first, new=False)
         body = api.requests[-1].body
+        assert api.requests[-1].query == {"fieldManager": "manx", "fieldValidation": "Ignore"}
         await client.replace(LEASES, await client.get(LEASES, Lease, "l", namespace="s"), tracked=False)
         for sent in (body, api.requests[-1].body):
             del sent["metadata"]["resourceVersion"]
