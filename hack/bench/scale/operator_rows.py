@@ -204,7 +204,7 @@ class Rows:
         through = tuple(x * 1000 for x in await floors.through_server(self._client, self._plan.rounds))
         idle = await self._beside_bare(operator, asyncio.sleep(self._plan.idle))
         lags = await self._lagging(through)
-        async with Lags(self._client, self._plan.size, step=1) as others:
+        async with Lags(self._client, self._plan.size, step=7) as others:
             busy = await self._beside_bare(operator, others.relabel(RELABELS, self._plan.relabel))
         await self._world.quiet(self._plan.calm)
         used = operator.usage()
@@ -225,7 +225,7 @@ class Rows:
     async def _lagging(self, through: tuple[float, ...]) -> list[Figure]:
         """Pods relabelled: what the operator wrote of it, and when. `through`: the floor, ms."""
         count = RELABELS * self._plan.relabel
-        async with Lags(self._client, self._plan.size, step=7) as lags:
+        async with Lags(self._client, self._plan.size, step=1) as lags:
             objects, before, began = await snapshot(self._client), await seen(self._client), time.perf_counter()
             await lags.relabel(RELABELS, self._plan.relabel)
             pace = count / (time.perf_counter() - began)

@@ -23,7 +23,7 @@ class Settings:
     """Touched as long as the event loop turns."""
     ready_file: Path = Path("/tmp/manx-operator.ready")
     """Exists while every informer has its first list."""
-    coalesce_ms: float = 30.0
+    coalesce_ms: float = 10.0
     """Between two looks at what was heard, so that changes that come in a stream are written together. The first after
     a pause is looked at at once. Where much is to be written it is longer, up to 100."""
     write_rate: float = 1000.0
