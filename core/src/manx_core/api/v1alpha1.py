@@ -147,22 +147,6 @@ class ClassTier(KubeStruct, frozen=True, gc=False):
     """What becomes of a packet that no rule of these policies decides, in a direction in which one of them isolates."""
 
 
-class PolicyClassSpec(KubeStruct, frozen=True, gc=False):
-    """The policies that apply to a set of pods alike. The policy types of the programs named say in which directions
-    the pods are isolated. A packet that every tier passes is allowed."""
-
-    epoch: int
-    tiers: tuple[ClassTier, ...] = ()
-    """In the order of evaluation."""
-
-
-class PolicyClass(KubeStruct, frozen=True, gc=False):
-    """A set of pods to which the same policies apply."""
-
-    metadata: ObjectMeta
-    spec: PolicyClassSpec
-
-
 class PolicySource(KubeStruct, frozen=True, gc=False):
     """The user's object that a program was compiled from."""
 
@@ -241,6 +225,32 @@ class PolicyProgramSpec(KubeStruct, frozen=True, gc=False):
     egress: tuple[Rule, ...] = ()
     log_denied: bool = False
     """Whether packets that this policy denies, by a rule or by selecting a pod that nothing allows, are logged."""
+
+
+class ClassProgram(KubeStruct, frozen=True, gc=False):
+    """A PolicyProgram as one class alone has it."""
+
+    name: str
+    spec: PolicyProgramSpec
+    """As the PolicyProgram has it, but with epoch 0: the class's own says who wrote it."""
+
+
+class PolicyClassSpec(KubeStruct, frozen=True, gc=False):
+    """The policies that apply to a set of pods alike. The policy types of the programs named say in which directions
+    the pods are isolated. A packet that every tier passes is allowed."""
+
+    epoch: int
+    tiers: tuple[ClassTier, ...] = ()
+    """In the order of evaluation."""
+    programs: tuple[ClassProgram, ...] = ()
+    """Of the programs that `tiers` names, those that no other class does: they come to nodes in here."""
+
+
+class PolicyClass(KubeStruct, frozen=True, gc=False):
+    """A set of pods to which the same policies apply."""
+
+    metadata: ObjectMeta
+    spec: PolicyClassSpec
 
 
 class PolicyNodes(KubeStruct, frozen=True, gc=False):
