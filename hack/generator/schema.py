@@ -40,7 +40,7 @@ def structural(schema: Schema, definitions: dict[str, Schema]) -> Schema:
 def _contents(whole: Schema, definitions: dict[str, Schema]) -> Schema:
     result: Schema = {}
     if "items" in whole:
-        result["items"] = structural(whole["items"], definitions)
+        result["items"] = _without_transitions(structural(whole["items"], definitions))
     extra = whole.get("additionalProperties")
     if extra is True:
         result[PRESERVE] = True
@@ -51,6 +51,22 @@ def _contents(whole: Schema, definitions: dict[str, Schema]) -> Schema:
     if whole.get("required"):
         result["required"] = list(whole["required"])
     return result
+
+
+def _without_transitions(schema: Schema) -> Schema:
+    """Without rules that compare with the object as it was: the API server takes none in an array's items, of which it
+    cannot tell which was which."""
+    found: Schema = {}
+    for key, value in schema.items():
+        if key == RULES:
+            value = [rule for rule in value if "oldSelf" not in rule["rule"]]
+        elif key in ("items", "additionalProperties"):
+            value = _without_transitions(value)
+        elif key == "properties":
+            value = {name: _without_transitions(part) for name, part in value.items()}
+        if key != RULES or value:
+            found[key] = value
+    return found
 
 
 def _resolved(schema: Schema, definitions: dict[str, Schema]) -> Schema:

@@ -13,7 +13,7 @@ from generator import admission, crds, manx_kinds, rbac, structs
 from generator.__main__ import ROOT, differences, generated
 from generator.schema import structural
 from manx_core.api import v1alpha1
-from manx_core.api.fields import PRESERVE
+from manx_core.api.fields import PRESERVE, RULES
 
 CRDS = crds.definitions()
 
@@ -58,6 +58,14 @@ def test_every_field_is_typed_and_described(name: str) -> None:
     if group != v1alpha1.GROUP:
         bare = [path for path, part in parts(schema_of(crd)) if "description" not in part and not path.endswith("[]")]
         assert set(bare) <= {".metadata", ".metadata.name"}
+
+
+@pytest.mark.parametrize("name", sorted(CRDS))
+def test_no_item_of_an_array_is_compared_with_what_it_was(name: str) -> None:
+    """The API server takes no definition that would (oldSelf "on the uncorrelatable portion of the schema")."""
+    for path, part in parts(schema_of(CRDS[name])):
+        if "[]" in path:
+            assert "oldSelf" not in str(part.get(RULES, "")), path
 
 
 @pytest.mark.parametrize("name", sorted(name for name in CRDS if not name.startswith("manx.dev")))
