@@ -4,8 +4,10 @@ Owns: these rows, each beside its floor of the same run, and how many writes eac
 operator says it did: the API server's own counts are taken.
 
 The start is measured in parts, because a start from nothing waits for agents to give addresses: everything but
-addresses, from nothing; then addresses for all pods at once; then with everything already right; then with addresses
-known and all else gone.
+addresses, from nothing; then addresses for all pods at once; then with everything already right; then, after the rows
+of an operator at work, with addresses known and all else gone. No cluster has just lost everything: the API server has
+that in its watch caches for a while, as much as half a minute of relabellings leaves there, and the lag would be that
+of its collecting the garbage.
 """
 
 from __future__ import annotations
@@ -81,7 +83,7 @@ class Rows:
         self._memory = (floors.memory(floors.OPERATOR).resident,)
 
     async def all(self) -> AsyncGenerator[Figure]:
-        for part in (self._floors, self._nothing, self._addresses, self._again, self._anew, self._busy, self._failover):
+        for part in (self._floors, self._nothing, self._addresses, self._again, self._busy, self._anew, self._failover):
             for figure in await part():
                 yield figure
         async for figure in bursts.rows(self._world, self._plan.bursts, self._plan.lease):
