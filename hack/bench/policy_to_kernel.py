@@ -37,7 +37,8 @@ STEPS: dict[Resource, type[Any]] = {
     POLICY_CLASSES: PolicyClass,
     NODE_STATES: NodeState,
 }
-"""What the operator writes of a policy, in this order."""
+"""What the operator writes of a policy: groups first, and the NodeState last. A node has this policy in its class, with
+which its program's own object is written at the same time."""
 
 
 @dataclass

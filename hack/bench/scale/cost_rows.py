@@ -173,7 +173,8 @@ def _cold_pod(name: str, node: str) -> Obj:
 
 
 def _cold_policy(number: int) -> Obj:
-    """Each allows another app, on another port."""
+    """Each allows another app, on another port. All apply by one selector, and are too many to be inside a class: the
+    node has to hear of each."""
     policy = load.policy(number * Size().namespaces, Size())
     policy["metadata"] = {"namespace": "cold", "name": f"policy-{number}"}
     policy["spec"]["podSelector"] = {}

@@ -55,7 +55,6 @@ _TYPES: dict[Resource, type[Any]] = {
     POLICY_CLASSES: PolicyClass, POLICY_PROGRAMS: PolicyProgram, ADDRESS_GROUPS: AddressGroup,
 }  # fmt: skip
 _HOUR = 3600
-_LABELLED = (POLICY_CLASSES, POLICY_PROGRAMS, ADDRESS_GROUPS, IPAM_BLOCKS)
 _AT_ONCE = 8
 _PATIENCE = 20
 _EACH = 10

@@ -4,8 +4,8 @@ Owns: a node's 250 pods, all selected by each of 10,000 policies of their namesp
 through the operator's model and the agent's report, as objects; their size. Must not: need an API server; what that
 adds (managedFields, a time) is some hundred bytes, and for each label 40 more.
 
-Names are what makes objects large: those of policies, pods, their namespace and the nodes are as long as usual, or as
-long as Kubernetes lets them be.
+So many policies of one selector are not inside the class, which only names them. Names are what makes objects large:
+those of policies, pods, their namespace and the nodes are as long as usual, or as long as Kubernetes lets them be.
 """
 
 from __future__ import annotations

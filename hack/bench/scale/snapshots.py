@@ -3,7 +3,7 @@
 Owns: reading them all, and the difference. Must not: know what happened in between.
 
 The fewest: one for each object that is another. The most, with nothing coalesced: one for each element (a member, an
-endpoint, a policy of a class, a label) that is.
+endpoint, a tier of a class, a program inside one, a label) that is.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from manx_kube.resources import ADDRESS_GROUPS, NODE_STATES, POLICY_CLASSES, Res
 Obj = dict[str, Any]
 Snapshot = dict[tuple[str, str], frozenset[str]]
 """(plural, name) → its elements."""
-_PARTS = {ADDRESS_GROUPS: "members", NODE_STATES: "pods", POLICY_CLASSES: "tiers"}
+_PARTS = {ADDRESS_GROUPS: ("members",), NODE_STATES: ("pods",), POLICY_CLASSES: ("tiers", "programs")}
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,10 @@ def difference(before: Snapshot, after: Snapshot) -> Difference:
 
 def elements(resource: Resource, obj: Obj) -> frozenset[str]:
     """What of an object can change by itself; the object's being there is one of them."""
-    spec = {key: value for key, value in obj["spec"].items() if key not in ("epoch", _PARTS.get(resource))}
-    parts = lines_of(obj["spec"].get(_PARTS.get(resource, ""), ()))
-    return frozenset([_text(spec), *map(_text, parts), *obj["metadata"].get("labels", {})])
+    lists = _PARTS.get(resource, ())
+    spec = {key: value for key, value in obj["spec"].items() if key not in ("epoch", *lists)}
+    parts = [_text(part) for name in lists for part in lines_of(obj["spec"].get(name, ()))]
+    return frozenset([_text(spec), *parts, *obj["metadata"].get("labels", {})])
 
 
 def _text(value: Any) -> str:

@@ -9,7 +9,7 @@ import pytest
 from bench.scale.pulse import most_in_a_second
 from bench.scale.snapshots import Difference, difference, elements
 from manx_core.api.lines import text_of
-from manx_kube.resources import ADDRESS_GROUPS, NODE_STATES, POLICY_PROGRAMS
+from manx_kube.resources import ADDRESS_GROUPS, NODE_STATES, POLICY_CLASSES, POLICY_PROGRAMS
 
 
 def chunk(*members: str, labels: tuple[str, ...] = (), epoch: int = 1) -> frozenset[str]:
@@ -40,6 +40,16 @@ def test_endpoints_count_each_and_a_program_as_one() -> None:
     rules = [{"metadata": {}, "spec": {"ingress": [{"ports": [n]}]}} for n in (1, 2)]
     before, after = ({("p", "x"): elements(POLICY_PROGRAMS, rule)} for rule in rules)
     assert difference(before, after) == Difference(1, 2)
+
+
+def test_a_class_counts_its_tiers_and_each_program_inside() -> None:
+    def pod_class(*programs: str) -> frozenset[str]:
+        inside = [{"name": name, "spec": {"epoch": 0}} for name in programs]
+        spec = {"epoch": 1, "tiers": [{"name": "default", "policies": ["a", "b", "c"]}], "programs": inside}
+        return elements(POLICY_CLASSES, {"metadata": {}, "spec": spec})
+
+    found = difference({("c", "x"): pod_class("a", "b")}, {("c", "x"): pod_class("b", "c", "a")})
+    assert found == Difference(1, 1)
 
 
 @pytest.mark.parametrize(
