@@ -10,10 +10,12 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import msgspec
+
 from manx_core.api.core_v1 import EndpointSlice, Namespace, Pod, ServiceAccount
 from manx_core.api.lines import lines_of
 from manx_core.api.tier import BUILT_IN, Tier
-from manx_core.api.v1alpha1 import AddressGroupSpec, ClassTier, PolicyClassSpec, PolicyProgramSpec
+from manx_core.api.v1alpha1 import AddressGroupSpec, ClassProgram, ClassTier, PolicyClassSpec, PolicyProgramSpec
 from manx_core.policy import (
     CompiledPolicy,
     GroupDef,
@@ -26,6 +28,8 @@ from manx_core.policy import (
 from manx_core.policy.endpoint import Endpoint
 from manx_core.policy.scope import SERVICE_ACCOUNT, hash20
 from manx_operator.model import NetworkSetFacts, PolicyId, PolicyModel
+from manx_operator.model import classes as model_classes
+from manx_operator.model import programs as model_programs
 from manx_operator.model.policies import Declared, InForce, judge
 
 ObjectKey = tuple[str, str]
@@ -87,7 +91,7 @@ class Outcome:
     """Everything that a model says, groups made whole."""
 
     endpoints: dict[str, tuple[Endpoint, ...]]
-    classes: dict[str, tuple[tuple[ClassTier, ...], frozenset[str]]]
+    classes: dict[str, tuple[PolicyClassSpec, frozenset[str]]]
     programs: dict[str, tuple[PolicyProgramSpec, str, frozenset[str]]]
     groups: dict[str, Group]
 
@@ -100,7 +104,7 @@ def outcome_of(model: PolicyModel) -> Outcome:
         assert found is not None
         assert (found.kind, found.name, found.spec.epoch) == (kind, name, 0)
         if isinstance(found.spec, PolicyClassSpec):
-            classes[name] = (found.spec.tiers, found.nodes)
+            classes[name] = (found.spec, found.nodes)
         elif isinstance(found.spec, PolicyProgramSpec):
             programs[name] = (found.spec, found.declared, found.nodes)
         else:
@@ -125,26 +129,50 @@ def expected(inputs: Inputs) -> Outcome:
     pods = {key: pod for key, pod in inputs.pods.items() if is_endpoint(pod)}
     applying = {key: _applying(inputs.pod_item(key, pod), inputs) for key, pod in pods.items()}
     endpoints: dict[str, list[Endpoint]] = {}
-    classes: dict[str, tuple[tuple[ClassTier, ...], frozenset[str]]] = {}
+    classes: dict[str, tuple[list[CompiledPolicy], frozenset[str]]] = {}
     for key, pod in sorted(pods.items()):
         name, node = _class_name(key, pod, inputs), pod.spec.node_name
         effective = _effective(name, key[0], bool(applying[key]), inputs)
         endpoint = Endpoint(*key, pod.metadata.uid, effective, named_ports(pod))
         endpoints.setdefault(node, []).append(endpoint)
         if applying[key]:
-            tiers = _tiers(applying[key], inputs)
-            policies, nodes = classes.get(name, (tiers, frozenset()))
-            assert policies == tiers
+            policies, nodes = classes.get(name, (applying[key], frozenset()))
+            assert policies == applying[key]
             classes[name] = (policies, nodes | {node})
     spans = {
         compiled.name: frozenset(pod.spec.node_name for key, pod in pods.items() if compiled in applying[key])
         for compiled in inputs.in_force
     }
+    inside = _inside({name: policies for name, (policies, _) in classes.items()}, inputs)
     programs = {
-        found.compiled.name: (found.compiled.program(), found.declared(), spans[found.compiled.name])
+        found.compiled.name: (
+            found.compiled.program(),
+            found.declared(),
+            frozenset[str]() if found.compiled.name in inside else spans[found.compiled.name],
+        )
         for found in inputs.judged.values()
     }
-    return Outcome({node: tuple(found) for node, found in endpoints.items()}, classes, programs, _groups(inputs, spans))
+    specs = {name: (_class_spec(policies, inside, inputs), nodes) for name, (policies, nodes) in classes.items()}
+    return Outcome({node: tuple(found) for node, found in endpoints.items()}, specs, programs, _groups(inputs, spans))
+
+
+def _class_spec(applying: list[CompiledPolicy], inside: set[str], inputs: Inputs) -> PolicyClassSpec:
+    within = sorted((c for c in applying if c.name in inside), key=lambda c: c.name)
+    programs = tuple(ClassProgram(found.name, found.program()) for found in within)
+    return PolicyClassSpec(epoch=0, tiers=_tiers(applying, inputs), programs=programs)
+
+
+def _inside(classes: dict[str, list[CompiledPolicy]], inputs: Inputs) -> set[str]:
+    """The programs that the one class that they apply to has inside."""
+    found = set()
+    for applying in classes.values():
+        for compiled in applying:
+            alone = sum(compiled in others for others in classes.values()) == 1
+            roomy = len({other.applies_to.key for other in applying}) <= model_classes.ROOM
+            few = sum(other.applies_to.key == compiled.applies_to.key for other in inputs.in_force) <= model_classes.FEW
+            if alone and roomy and few and len(msgspec.json.encode(compiled.program())) <= model_programs.SMALL:
+                found.add(compiled.name)
+    return found
 
 
 def _applying(item: dict[str, str], inputs: Inputs) -> list[CompiledPolicy]:

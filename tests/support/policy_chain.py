@@ -96,6 +96,7 @@ def view_of(model: PolicyModel, node: str, cluster: Cluster) -> PolicyView:
             types[found.spec.group] = found.spec.type
         elif isinstance(found.spec, PolicyClassSpec):
             classes[found.name] = found.spec.tiers
+            programs |= {inside.name: inside.spec for inside in found.spec.programs}
         else:
             programs[found.name] = found.spec
     return PolicyView(

@@ -281,7 +281,7 @@ class Control:
                 self._later(WAIT, self._everything_changed)
         changes = self.model.drain()
         self.writer.mark(Key(RESOURCE_OF[kind], name) for kind, name in changes.objects)
-        self._statuses.touched(name for kind, name in changes.objects if kind == "PolicyProgram")
+        self._statuses.touched(changes.moved.union(name for kind, name in changes.objects if kind == "PolicyProgram"))
         self._statuses.remarked(changes.remarked | {policy.program for policy in changes.policies})
         self.writer.mark(Key(r.NODE_STATES, name) for name in changes.nodes)
         touched = self.blocks.plan()

@@ -21,6 +21,7 @@ from manx_core.api.lines import lines_of
 from manx_core.api.v1alpha1 import (
     OPEN_CLASS,
     AddressGroupSpec,
+    ClassProgram,
     NodeStateSpec,
     PolicyClassSpec,
     PolicyProgramSpec,
@@ -209,18 +210,25 @@ def new_references(spec: Any, before: Any) -> frozenset[Key]:
 
 
 def references(spec: Any) -> frozenset[Key]:
-    """What an object of ours names. A group is referred to by its chunk 0, which refers to the others."""
+    """What an object of ours names and does not have inside. A group is referred to by its chunk 0, which refers to the
+    others."""
     if isinstance(spec, AddressGroupSpec):
         return frozenset([Key(ADDRESS_GROUPS, f"{spec.group}-{chunk}") for chunk in range(1, spec.chunks)])
     if isinstance(spec, NodeStateSpec):
         return _classes(lines_of(spec.pods))
     if isinstance(spec, PolicyClassSpec):
-        return frozenset([Key(POLICY_PROGRAMS, name) for tier in spec.tiers for name in tier.policies])
+        inside = {program.name for program in spec.programs}
+        named = {name for tier in spec.tiers for name in tier.policies} - inside
+        return _of_programs(spec.programs).union([Key(POLICY_PROGRAMS, name) for name in named])
     if isinstance(spec, PolicyProgramSpec):
         rules = (*spec.ingress, *spec.egress)
         groups = {group for rule in rules for end in (rule.peer, rule.subject) for group in _groups(end)}
         return frozenset([Key(ADDRESS_GROUPS, f"{group}-0") for group in groups])
     return frozenset()
+
+
+def _of_programs(programs: Iterable[ClassProgram]) -> frozenset[Key]:
+    return frozenset([key for program in programs for key in references(program.spec)])
 
 
 def _classes(pods: Iterable[str]) -> frozenset[Key]:

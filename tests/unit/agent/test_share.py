@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +17,7 @@ from manx_core.api.lines import text_of
 from manx_core.api.v1alpha1 import (
     AddressGroup,
     AddressGroupSpec,
+    ClassProgram,
     ClassTier,
     IPAMBlock,
     IPAMBlockSpec,
@@ -253,3 +257,84 @@ def test_a_policy_changes_something_once_a_class_lists_it() -> None:
     share.set_program(0, "p", None)
     assert not share.dirty
     assert "p" not in share.policy_view().programs
+
+
+def with_inside(name: str, version: int, *inside: PolicyProgram, epoch: int = 0) -> PolicyClass:
+    programs = tuple(ClassProgram(p.metadata.name, msgspec.structs.replace(p.spec, epoch=epoch)) for p in inside)
+    bare = policy_class(name, version, *(p.metadata.name for p in inside))
+    return msgspec.structs.replace(bare, spec=msgspec.structs.replace(bare.spec, programs=programs))
+
+
+def ports_of(share: Share, name: str) -> tuple[str, ...]:
+    (rule,) = share.policy_view().programs[name].ingress
+    return rule.subject.ports
+
+
+def test_a_program_comes_inside_its_class_changes_there_and_goes_with_it() -> None:
+    share = Share("n1")
+    share.dirty.take()
+    share.set_class(0, "c", with_inside("c", 1, program("p", 1, "80")))
+    taken = share.dirty.take()
+    assert (taken.classes, taken.programs, ports_of(share, "p")) == (frozenset({"c"}), frozenset({"p"}), ("80",))
+    share.set_class(0, "c", with_inside("c", 2, program("p", 1, "80")))
+    assert not share.dirty
+    share.set_class(0, "c", with_inside("c", 3, program("p", 1, "81")))
+    taken = share.dirty.take()
+    assert (taken.classes, taken.programs, ports_of(share, "p")) == (frozenset(), frozenset({"p"}), ("81",))
+    share.set_class(0, "c", None)
+    assert share.dirty.take().classes == {"c"}
+    assert not share.policy_view().programs
+
+
+def test_a_program_that_leaves_its_class_for_an_object_of_its_own_changes_nothing() -> None:
+    share = Share("n1")
+    share.set_class(0, "c", with_inside("c", 1, program("p", 1, "80")))
+    share.dirty.take()
+    share.set_program(0, "p", program("p", 2, "80"))
+    share.set_class(0, "c", policy_class("c", 3, "p"))
+    share.set_class(0, "c", with_inside("c", 4, program("p", 2, "80")))
+    share.set_program(0, "p", None)
+    assert not share.dirty
+    assert ports_of(share, "p") == ("80",)
+
+
+def test_what_is_inside_a_class_counts_before_the_object_and_the_newest_class_before_others() -> None:
+    share = Share("n1")
+    share.set_class(0, "c", with_inside("c", 1, program("p", 1, "80")))
+    share.set_program(0, "p", program("p", 9, "90"))
+    assert ports_of(share, "p") == ("80",)
+    share.set_class(1, "d", with_inside("d", 2, program("p", 1, "81")))
+    assert ports_of(share, "p") == ("81",)
+    share.set_class(1, "d", None)
+    assert ports_of(share, "p") == ("80",)
+    share.set_class(0, "c", policy_class("c", 3, "p"))
+    assert ports_of(share, "p") == ("90",)
+
+
+_HEARD = st.tuples(st.sampled_from("pq"), st.sampled_from(["80", "81"]))
+_CLASS = st.none() | st.lists(_HEARD, max_size=2, unique_by=lambda found: found[0])
+_STEP = st.tuples(st.sampled_from("cd"), _CLASS) | st.tuples(st.sampled_from("pq"), st.none() | _HEARD)
+
+
+@given(st.lists(_STEP, max_size=20))
+def test_programs_depend_on_what_is_there_now(steps: list[tuple[str, Any]]) -> None:
+    """And views that were taken on the way do not matter; what changed was told."""
+    share, classes, objects, seen = Share("n1"), dict[str, Any](), dict[str, str](), dict[str, Any]()
+    for version, (name, found) in enumerate(steps, start=1):
+        if name in "cd":
+            classes.pop(name, None)
+            if found is not None:
+                classes[name] = dict(found)
+            inside = [program(p, version, port) for p, port in found or ()]
+            share.set_class(0, name, None if found is None else with_inside(name, version, *inside))
+        else:
+            objects.pop(name, None)
+            if found is not None:
+                objects[name] = found[1]
+            share.set_program(0, name, None if found is None else program(name, version, found[1]))
+        expected = objects | {p: port for inside in classes.values() for p, port in inside.items()}
+        assert {p: ports_of(share, p) for p in share.policy_view().programs} == {p: (e,) for p, e in expected.items()}
+        listed = {p for inside in classes.values() for p in inside}
+        told = share.dirty.take().programs
+        assert {p for p in listed if seen.get(p) not in (None, expected[p])} <= told
+        seen = expected

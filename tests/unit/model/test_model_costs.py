@@ -136,9 +136,19 @@ def test_a_namespace_is_relabelled(model: PolicyModel) -> None:
 
 
 def test_a_policys_rules_change(model: PolicyModel) -> None:
+    """The class has the program inside, too, as no other has it."""
     new = policy("shop", "web", select(app="web"), (from_web(to_port(80)),))
     changes = count(model, lambda: set_policy(model, "web", new))
-    assert (changes.objects, changes.nodes) == ({("PolicyProgram", "knp.shop.web")}, set())
+    name = model.endpoints("n0")[0].policy_class
+    assert (changes.objects, changes.nodes) == ({("PolicyProgram", "knp.shop.web"), ("PolicyClass", name)}, set())
+
+
+def test_the_rules_of_a_policy_of_many_classes_change(model: PolicyModel) -> None:
+    set_policy(model, "all", policy("shop", "all", LabelSelector(), (from_web(),)))
+    model.drain()
+    new = policy("shop", "all", LabelSelector(), (from_web(to_port(80)),))
+    changes = count(model, lambda: set_policy(model, "all", new))
+    assert (changes.objects, changes.nodes) == ({("PolicyProgram", "knp.shop.all")}, set())
 
 
 def test_a_policy_is_created_and_deleted_for_an_isolated_class(model: PolicyModel) -> None:
@@ -151,20 +161,21 @@ def test_a_policy_is_created_and_deleted_for_an_isolated_class(model: PolicyMode
 
 
 def test_a_group_is_first_needed_on_a_node(model: PolicyModel) -> None:
-    """The database's program reaches n2, nothing else: web's group and program are there already, and what the
-    database's port is on a pod, its node knows."""
+    """The database's class reaches n2, its program inside, and nothing else: web's group and program are there already,
+    and what the database's port is on a pod, its node knows."""
     changes = count(
         model, lambda: model.set_pod(("shop", "db2"), pod("shop", "db2", {"app": "db"}, node="n2", uid="db2"))
     )
     name = next(e.policy_class for e in model.endpoints("n2") if e.name == "db2")
-    assert changes.others() == {("PolicyProgram", "knp.shop.db"), ("PolicyClass", name)}
+    assert changes.others() == {("PolicyClass", name)}
     assert (changes.chunks(), changes.nodes) == (0, {"n2"})
 
 
 def test_a_named_port_of_the_policys_own_pods_is_no_object(model: PolicyModel) -> None:
     """Though it is followed, so that it can be told that nobody has it."""
     own = policy("shop", "db", select(app="db"), (from_web(to_port("sql"), to_port("http")),))
-    assert count(model, lambda: set_policy(model, "db", own)).objects == {("PolicyProgram", "knp.shop.db")}
+    changes = count(model, lambda: set_policy(model, "db", own))
+    assert (changes.chunks(), {kind for kind, _ in changes.objects}) == (0, {"PolicyProgram", "PolicyClass"})
     assert [said for said in model.remarks("knp.shop.db") if "port" in said] == [
         f"spec.ingress[0].ports names a port http/TCP of {DB}, which nothing has"
     ]
@@ -211,10 +222,12 @@ def test_a_label_read_for_the_first_time_renames_only_classes_of_pods_that_have_
     model.set_pod(("shop", "web-7"), web(7, {"app": "web", "canary": "yes"}))
     model.drain()
     declared = policy("shop", "canary", LabelSelector(match_expressions=(requirement("canary", "Exists"),)))
+    classes = {pod.policy_class for pod in model.endpoints("n0")}
     changes = count(model, lambda: set_policy(model, "canary", declared))
     assert changes.nodes == {"n7"}
-    assert {kind for kind, _ in changes.others()} == {"PolicyProgram", "PolicyClass"}
-    assert len(changes.others()) == 2
+    classes |= {pod.policy_class for pod in model.endpoints("n7") if pod.name == "web-7"}
+    programs = {"knp.shop.canary", "knp.shop.web"}  # (the latter had one class, and has two now)
+    assert changes.others() == {("PolicyClass", name) for name in classes} | {("PolicyProgram", p) for p in programs}
     assert changes.chunks() == 0
 
 

@@ -33,6 +33,7 @@ class Share:
                 self.groups.setdefault(found.spec.group, set()).update(lines_of(found.spec.members))
             elif isinstance(found.spec, PolicyClassSpec):
                 self.classes[name] = found.spec
+                self.programs |= {inside.name: inside.spec for inside in found.spec.programs}
             else:
                 self.programs[name] = found.spec
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from manx_core.api.core_v1 import NetworkPolicy, ObjectMeta
 from manx_core.api.v1alpha1 import AddressGroup, AddressGroupSpec, PolicyClass, PolicyClassSpec, StoredProgram
-from manx_operator.model import DesiredObject, Key, PolicyId, PolicyModel, chunks
+from manx_operator.model import DesiredObject, Key, PolicyId, PolicyModel, chunks, classes, programs
 from manx_operator.model.policies import Declared
 from model_cases import (
     ACCOUNTS,
@@ -60,9 +60,13 @@ class Harness:
         self.model = PolicyModel()
         self.objects: dict[Key, DesiredObject] = {}
         self.endpoints: dict[str, object] = {}
+        self.concerned: dict[str, frozenset[str]] = {}
 
     def drain(self) -> None:
         changes = self.model.drain()
+        for name in changes.moved | {name for kind, name in changes.objects if kind == "PolicyProgram"}:
+            self.concerned[name] = self.model.nodes_of(name)
+        assert all(self.model.nodes_of(name) == nodes for name, nodes in self.concerned.items())
         for key in changes.objects:
             found = self.model.desired(*key)
             self.objects.pop(key, None)
@@ -296,10 +300,16 @@ WEIGHTED = ["set_pod", "set_pod", "set_policy", "set_addresses", "set_addresses"
 
 
 @settings(max_examples=250, deadline=None)
-@given(st.data(), st.booleans())
-def test_results_depend_on_the_inputs_as_they_are(data: st.DataObject, populated: bool) -> None:
+@given(st.data(), st.booleans(), st.sampled_from([(8, 4, 2048), (1, 1, 2048), (2, 2, 400), (0, 4, 2048)]))
+def test_results_depend_on_the_inputs_as_they_are(
+    data: st.DataObject, populated: bool, inside: tuple[int, int, int]
+) -> None:
+    """`inside`: how much of programs a class may have inside."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(chunks, "CHUNK_SIZE", 2)
+        patch.setattr(classes, "ROOM", inside[0])
+        patch.setattr(classes, "FEW", inside[1])
+        patch.setattr(programs, "SMALL", inside[2])
         harness = Harness()
         if populated:
             harness.populate()

@@ -12,9 +12,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
+import msgspec
+
 from manx_agent.listed import listed
 from manx_agent.model import BgpView, Dirty, LocalEndpoint, PolicyView
 from manx_agent.state.groups import Groups
+from manx_agent.state.programs import Programs
 from manx_agent.state.table import Table
 from manx_agent.state.union import Union
 from manx_core.api.v1alpha1 import (
@@ -91,7 +94,7 @@ class Share:
         self._classes: Table[tuple[ClassTier, ...]] = Table()
         self._programs: Table[PolicyProgramSpec] = Table()
         self._class_union: Union[PolicyClass] = Union()
-        self._program_union: Union[PolicyProgram] = Union()
+        self._programs_heard = Programs()
         self._listed: Counter[str] = Counter()
         """Policy → how many classes list it."""
         self._groups = Groups()
@@ -129,7 +132,13 @@ class Share:
         """A PolicyClass as watch `side` (0: this node's, 1: every node's) has it."""
         self._class_union.put(side, name, obj)
         newest = self._class_union.get(name)
-        before, now = self._classes.now.get(name), newest.spec.tiers if newest is not None else None
+        programs = self._programs_heard.put_class(name, newest)
+        self._set_tiers(name, newest.spec.tiers if newest is not None else None)
+        for program in programs:
+            self._set_program(program)
+
+    def _set_tiers(self, name: str, now: tuple[ClassTier, ...] | None) -> None:
+        before = self._classes.now.get(name)
         if before == now:  # the old value stays: those that compare by identity need not look
             return
         self._listed.subtract(_policies(before))
@@ -143,14 +152,17 @@ class Share:
     def set_program(self, side: int, name: str, obj: PolicyProgram | None) -> None:
         """A PolicyProgram as watch `side` has it. One that no class lists changes nothing; where the operator writes a
         policy and the class that it joins, the class makes it count."""
-        self._program_union.put(side, name, obj)
-        newest = self._program_union.get(name)
-        if newest is None:
+        self._programs_heard.put(side, name, obj)
+        self._set_program(name)
+
+    def _set_program(self, name: str) -> None:
+        now = self._programs_heard.get(name)
+        if now is None:
             changed = self._programs.drop(name)
         else:
-            changed = self._programs.now.get(name) != newest.spec
+            changed = not _alike(self._programs.now.get(name), now)
             if changed:
-                self._programs.put(name, newest.spec)
+                self._programs.put(name, now)
         if changed and self._listed[name] > 0:
             self.dirty.programs.add(name)
 
@@ -222,6 +234,13 @@ class Share:
 
     def _own_cidrs(self) -> Iterable[str]:
         return (block.spec.cidr for block in self.blocks.values() if not block.status.released)
+
+
+def _alike(before: PolicyProgramSpec | None, now: PolicyProgramSpec) -> bool:
+    """Whether both say the same, whoever wrote them: inside a class the epoch is 0."""
+    if before is None or before.epoch == now.epoch:
+        return before == now
+    return before == msgspec.structs.replace(now, epoch=before.epoch)
 
 
 def _policies(tiers: tuple[ClassTier, ...] | None) -> Iterable[str]:

@@ -14,9 +14,10 @@ its pods have no class, and are closed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from operator import attrgetter
 
-from manx_core.api.v1alpha1 import OPEN_CLASS, PolicyClassSpec
+from manx_core.api.v1alpha1 import OPEN_CLASS, ClassProgram, PolicyClassSpec
 from manx_core.policy.scope import SERVICE_ACCOUNT, hash20
 from manx_core.selectors import Change, IncrementalIndex, Selects
 from manx_operator.model.groups import GroupTable
@@ -24,6 +25,11 @@ from manx_operator.model.programs import Audience, Program
 from manx_operator.model.surroundings import Surroundings
 from manx_operator.model.tiers import TierTable
 from manx_operator.model.types import DesiredObject, Key, ObjectKey, Span
+
+ROOM = 8
+"""Audiences that a class may belong to for having their programs inside."""
+FEW = 4
+"""Programs that each of these may have for that."""
 
 Alike = tuple[str, tuple[tuple[str, str], ...]]
 """A namespace, and sorted pairs of labels; the service account is a label of the key SERVICE_ACCOUNT."""
@@ -51,6 +57,11 @@ class PodClass:
         return next((value for key, value in self.alike[1] if key == SERVICE_ACCOUNT), "")
 
     @property
+    def has_room(self) -> bool:
+        """Whether programs may be inside."""
+        return len(self.audiences) <= ROOM
+
+    @property
     def programs(self) -> list[Program]:
         return [program for audience in self.audiences for program in audience.programs.values()]
 
@@ -75,6 +86,8 @@ class ClassTable:
         self._dirty: dict[PodClass, None] = {}
         self._moved: dict[Audience, None] = {}
         """Those whose span may have changed."""
+        self._rehomed: dict[Audience, None] = {}
+        """Those that have another home, or none any more."""
         self._dirty_nodes: set[str] = set()
 
     # --- pods come and go
@@ -107,6 +120,9 @@ class ClassTable:
         before = old.audience if old is not None else None
         audience = self._audience(program.compiled.applies_to)
         audience.put(program, self._groups)
+        self._settle(audience)
+        if audience.home:
+            self._dirty[self._by_name[audience.home]] = None
         if before is not audience:
             self._joined(audience, before)
         if old is not None and before is not None and before is not audience:
@@ -146,23 +162,39 @@ class ClassTable:
             return ""
         return pod_class.name if pod_class.audiences else OPEN_CLASS
 
-    def drain(self) -> tuple[list[Key], set[str]]:
-        """The classes, and the programs of which the span, that may have changed since the last drain; and the nodes
-        where what endpoints name as their class may have."""
+    def drain(self) -> tuple[list[Key], set[str], frozenset[str]]:
+        """The classes, and the programs by where they are, that may have changed since the last drain; the nodes where
+        what endpoints name as their class may have; and the programs that may concern other nodes."""
         changed: list[Key] = [("PolicyClass", pod_class.name) for pod_class in self._dirty]
-        changed += [("PolicyProgram", name) for audience in self._moved for name in audience.programs]
+        changed += [("PolicyProgram", program.compiled.name) for program in self._placed_anew()]
+        moved = frozenset([name for audience in self._moved for name in audience.programs])
         nodes, self._dirty_nodes = self._dirty_nodes, set()
         self._dirty.clear()
         self._moved.clear()
-        return changed, nodes
+        self._rehomed.clear()
+        return changed, nodes, moved
+
+    def _placed_anew(self) -> Iterator[Program]:
+        """Programs whose objects are for other nodes."""
+        for audience in self._moved | self._rehomed:
+            was, audience.spread = audience.spread, bool(audience.span) and not audience.home
+            for program in audience.programs.values():
+                if (was or audience.spread) if program.small else audience in self._moved:
+                    yield program
 
     def desired(self, name: str) -> DesiredObject | None:
         """None where no pod is of that class, or no policy applies to it."""
         pod_class = self._by_name.get(name)
         if pod_class is None or not pod_class.audiences:
             return None
-        tiers = self._tiers.arrange([program.in_force.compiled for program in pod_class.programs])
-        return DesiredObject("PolicyClass", name, PolicyClassSpec(epoch=0, tiers=tiers), pod_class.span.nodes)
+        programs = pod_class.programs
+        tiers = self._tiers.arrange([program.in_force.compiled for program in programs])
+        spec = PolicyClassSpec(epoch=0, tiers=tiers, programs=self._inside(programs))
+        return DesiredObject("PolicyClass", name, spec, pod_class.span.nodes)
+
+    def _inside(self, programs: Iterable[Program]) -> tuple[ClassProgram, ...]:
+        compiled = [program.compiled for program in programs if program.inside]
+        return tuple([ClassProgram(found.name, found.program()) for found in sorted(compiled, key=attrgetter("name"))])
 
     def keys(self) -> set[Key]:
         return {("PolicyClass", pod_class.name) for pod_class in self._by_name.values() if pod_class.audiences}
@@ -178,6 +210,9 @@ class ClassTable:
 
     def _remove(self, pod_class: PodClass) -> None:
         self._index.remove_item(pod_class)
+        for audience in pod_class.audiences:
+            audience.classes -= 1
+            self._settle(audience)
         del self._by_alike[pod_class.alike], self._by_name[pod_class.name]
         of_namespace = self._by_namespace[pod_class.namespace]
         del of_namespace[pod_class]
@@ -219,11 +254,13 @@ class ClassTable:
     def _drop(self, program: Program, audience: Audience, now: Audience | None) -> None:
         """A policy left that audience, for another or for good."""
         audience.remove(program, self._groups)
+        self._settle(audience)
         have = frozenset[PodClass]() if now is None else self._index.items_of(now)
         self._dirty.update({pod_class: None for pod_class in self._index.selected(audience) if pod_class not in have})
         if not audience.programs:
             self._move(self._index.remove_selector(audience))
             self._moved.pop(audience, None)
+            self._rehomed.pop(audience, None)
             del self._audiences[program.compiled.applies_to.key]
 
     def _place(self, program: Program, old: Program | None) -> None:
@@ -240,8 +277,9 @@ class ClassTable:
             del self._in_tier[program.compiled.tier]
 
     def _move(self, changes: Iterable[Change[Audience, PodClass]]) -> None:
+        unsettled: dict[Audience, None] = {}
         for audience, pod_class, joined in changes:
-            was_open = not pod_class.audiences
+            was_open, had_room = not pod_class.audiences, pod_class.has_room
             if joined:
                 self._apply(pod_class, audience)
             else:
@@ -249,16 +287,38 @@ class ClassTable:
             self._dirty[pod_class] = None
             if was_open != (not pod_class.audiences):
                 self._dirty_nodes.update(pod_class.span)
+            unsettled[audience] = None
+            if had_room != pod_class.has_room:
+                unsettled |= pod_class.audiences
+        for audience in unsettled:
+            self._settle(audience)
 
     def _apply(self, pod_class: PodClass, audience: Audience) -> None:
         pod_class.audiences[audience] = None
+        audience.classes += 1
         for node in pod_class.span:
             self._need(audience, node)
 
     def _unapply(self, pod_class: PodClass, audience: Audience) -> None:
         del pod_class.audiences[audience]
+        audience.classes -= 1
         for node in pod_class.span:
             self._unneed(audience, node)
+
+    def _settle(self, audience: Audience) -> None:
+        """Where its programs are, after something that this depends on has changed."""
+        home, before = self._home(audience), audience.home
+        if home == before:
+            return
+        audience.home = home
+        self._rehomed[audience] = None
+        self._dirty.update({self._by_name[name]: None for name in (before, home) if name in self._by_name})
+
+    def _home(self, audience: Audience) -> str:
+        if audience.classes != 1 or len(audience.programs) > FEW:
+            return ""
+        (only,) = self._index.selected(audience)
+        return only.name if only.has_room else ""
 
     def _need(self, audience: Audience, node: str) -> None:
         if audience.need(node, self._groups):

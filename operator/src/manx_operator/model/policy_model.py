@@ -187,10 +187,14 @@ class PolicyModel:
     def drain(self) -> Changes:
         """Where results may differ from those at the drain before."""
         remarked = self._programs.users(self._groups.turned())
-        classes, opened = self._classes.drain()
+        classes, opened, moved = self._classes.drain()
         objects = dict.fromkeys([*self._groups.drain(), *self._programs.drain(), *classes, *self._adopted])
         changes = Changes(
-            objects.keys(), frozenset(self._endpoints.drain() | opened), frozenset(self._dirty_policies), remarked
+            objects.keys(),
+            frozenset(self._endpoints.drain() | opened),
+            frozenset(self._dirty_policies),
+            remarked,
+            moved,
         )
         self._dirty_policies.clear()
         self._adopted.clear()

@@ -4,11 +4,16 @@ Owns: every PolicyProgram object, and who uses which group. Must not: know pods.
 
 An audience is all pods that one selector applies to. Policies that apply by equal selectors have the same one, and with
 it the same span: a node that comes to need ten thousand of them costs one entry.
+
+The programs of an audience that is one class alone, and small, are written inside that class, and come to nodes in it;
+their own objects are then for no node (docs/decisions/0010).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+
+import msgspec
 
 from manx_core.policy import CompiledPolicy, GroupDef
 from manx_core.policy.remarks import remarks
@@ -16,11 +21,15 @@ from manx_operator.model.groups import Group, GroupTable
 from manx_operator.model.policies import InForce
 from manx_operator.model.types import DesiredObject, Key, Span
 
+NOWHERE: frozenset[str] = frozenset()
+SMALL = 2048
+"""Octets, as JSON, of a program that may be inside a class."""
+
 
 class Program:
     """A policy in force."""
 
-    __slots__ = ("audience", "groups", "in_force", "own_ports")
+    __slots__ = ("_small", "audience", "groups", "in_force", "own_ports")
 
     def __init__(self, in_force: InForce, groups: tuple[Group, ...], own_ports: tuple[Group, ...]) -> None:
         self.in_force = in_force
@@ -29,6 +38,7 @@ class Program:
         self.own_ports = own_ports
         """Those that are kept to know whether anybody is in them; nodes know their own pods' ports by themselves."""
         self.audience: Audience
+        self._small: bool | None = None
 
     @property
     def used(self) -> tuple[Group, ...]:
@@ -38,15 +48,33 @@ class Program:
     def compiled(self) -> CompiledPolicy:
         return self.in_force.compiled
 
+    @property
+    def inside(self) -> bool:
+        """Whether it comes to nodes inside the one class that it applies to."""
+        return bool(self.audience.home) and self.small
+
+    @property
+    def small(self) -> bool:
+        """Whether it may be inside a class."""
+        if self._small is None:
+            self._small = len(msgspec.json.encode(self.compiled.program())) <= SMALL
+        return self._small
+
 
 class Audience:
     """The programs of one selector, the groups that they use, and the nodes that need them."""
 
-    __slots__ = ("_groups", "programs", "span")
+    __slots__ = ("_groups", "classes", "home", "programs", "span", "spread")
 
     def __init__(self) -> None:
         self.programs: dict[str, Program] = {}
         self.span = Span()
+        self.classes = 0
+        """How many classes belong to it."""
+        self.home = ""
+        """The class that has its programs inside, if these are small."""
+        self.spread = False
+        """Whether small programs' own objects were for some nodes when that was last asked for."""
         self._groups: dict[Group, int] | None = None
         """Each with the number of programs; None where there is none."""
 
@@ -145,9 +173,8 @@ class ProgramTable:
         if found is None:
             return None
         in_force = found.in_force
-        return DesiredObject(
-            "PolicyProgram", name, in_force.compiled.program(), found.audience.span.nodes, in_force.declared()
-        )
+        nodes = NOWHERE if found.inside else found.audience.span.nodes
+        return DesiredObject("PolicyProgram", name, in_force.compiled.program(), nodes, in_force.declared())
 
     def nodes(self, name: str) -> frozenset[str]:
         """The nodes that need the program now; none where there is no such program."""

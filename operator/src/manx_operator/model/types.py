@@ -69,9 +69,11 @@ class Changes:
     """Policies whose problems differ."""
     remarked: frozenset[str] = frozenset()
     """Programs of whose policies there is something else to remark."""
+    moved: frozenset[str] = frozenset()
+    """Programs that may concern other nodes: those that are inside a class have objects that say nothing of it."""
 
     def __bool__(self) -> bool:
-        return bool(self.objects or self.nodes or self.policies or self.remarked)
+        return bool(self.objects or self.nodes or self.policies or self.remarked or self.moved)
 
 
 class Span:
