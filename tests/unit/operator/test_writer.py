@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from fakeapi import Request
 from fakeapi_state import Refused
 from informing import eventually
@@ -183,12 +185,14 @@ async def test_a_block_that_another_created_first_is_not_taken() -> None:
 async def test_a_node_waits_for_its_class_and_the_class_for_its_program() -> None:
     async with cluster() as world:
         small(world)
+        world.pod("other", "n1", labels={"app": "other"})
         async with leading(world) as leader:
             await settled(world, leader)
             world.api.fail(
                 lambda r: r.resource == str(POLICY_PROGRAMS) and r.method == "POST", Refused(500, "Internal")
             )
-            world.policy("p", {"app": "web"}, {"app": "x"})
+            world.policy("p", {}, {"app": "x"})
+            world.policy("q", {"app": "web"}, {"app": "x"})  # so that there is more than one class
             await eventually(lambda: world.all(ADDRESS_GROUPS) and leader.control.writer._backoffs)
             assert not world.all(POLICY_CLASSES)
             assert listed(world, "n1")[0].policy_class == "open"
@@ -196,18 +200,23 @@ async def test_a_node_waits_for_its_class_and_the_class_for_its_program() -> Non
             assert listed(world, "n1")[0].policy_class != "open"
 
 
-async def test_labels_come_before_the_node_and_go_later() -> None:
+@pytest.mark.parametrize("applies_to", [{"app": "web"}, {}])
+async def test_labels_come_before_the_node_and_go_later(applies_to: dict[str, str]) -> None:
+    """A program of one class is inside it, and has no labels."""
+    programs = ["policyprograms"] if not applies_to else []
     async with cluster() as world:
         small(world)
         world.node("n2", 2)
-        world.policy("p", {"app": "web"}, {"app": "x"})
+        world.pod("other", "n1", labels={"app": "other"})
+        world.policy("p", applies_to, {"app": "x"})
+        world.policy("q", {"app": "web"}, {"app": "x"})
         async with leading(world) as leader:
             await settled(world, leader, lambda: world.all(POLICY_CLASSES))
             world.forget_requests()
             world.pod("web2", "n2", labels={"app": "web"})
             await settled(world, leader, lambda: listed(world, "n2"))
             order = [r.resource.split(".")[0] for r in world.writes()]
-            assert order == ["addressgroups", "policyprograms", "policyclasses", "nodestates"]
+            assert order == ["addressgroups", *programs, "policyclasses", "nodestates"]
             world.forget_requests()
             world.delete(PODS, "web2", "d")
             await eventually(lambda: not listed(world, "n2"))
@@ -218,7 +227,7 @@ async def test_labels_come_before_the_node_and_go_later() -> None:
                 lambda: not any(labels in o["metadata"].get("labels", {}) for r in kinds for o in world.all(r).values())
             )
             await settled(world, leader)
-            assert len(world.writes()) == 4
+            assert len(world.writes()) == 3 + len(programs)
 
 
 async def test_a_ceiling_on_writes_is_kept() -> None:
