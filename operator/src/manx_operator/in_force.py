@@ -2,33 +2,39 @@
 
 Owns: those needs, and when each is met. Must not: do I/O, or word anything (`policy_statuses` does).
 
-How it is known. An agent reports, watch by watch, the resourceVersion up to which what it heard is in the kernel. So:
-1. Where a PolicyProgram's spec changes, or it gets a node's span label, that node needs that version of the program;
-   where a PolicyClass first names the program, or gets the label, the node needs that version of the class.
+A node is told of a policy's program by the PolicyProgram, if that is labelled for it, or by a PolicyClass that is, and
+has the program inside (`carriers`). An agent reports, watch by watch, the resourceVersion up to which what it heard is
+in the kernel. So:
+1. Where a change of one of these objects, of its spec or labels, tells a node of another program than it was told of
+   before, that node needs that version of the object; where a PolicyClass first names the program, or gets the node's
+   span label, the node needs that version of the class.
 2. A need is met when the node reports to have applied that version by a watch that told of it: its own, or the one of
    what concerns every node. Progress of one watch says nothing of the other (docs/decisions/0002).
-3. A policy is in force on a node that it concerns (some class with a pod there names it), that the program is labelled
-   for, and that needs nothing more.
-A change that tells an agent nothing new (another node's label, a status) leaves no need, for the agent need not report
-it. So what is looked at on a report are the policies not yet in force on that node, and no others.
+3. A policy is in force on a node that it concerns (some class with a pod there names it), that is told of the program
+   as the PolicyProgram has it, and that needs nothing more. A class with another spec inside is of another generation,
+   whichever of both was heard first.
+A change that tells an agent nothing new (another node's label, a status, the same spec by another object) leaves no
+need, for the agent need not report it. So what is looked at on a report are the policies not yet in force on that node,
+and no others. A need stays while the policy does not concern the node: it may again, before the node has reported.
 
 After a restart nothing is known of needs. What the status said to be in force everywhere, of the same generation of the
-program, still is; else every node needs the program's version as it is found, or, if that never comes (it may be of a
-change that tells nothing new), only `grace` seconds.
+program, still is where a node is told of just that; else every node needs the version found of what tells it, or, if
+that never comes (it may be of a change that tells nothing new), only `grace` seconds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
+import msgspec
+
+from manx_core.api.core_v1 import ObjectMeta
 from manx_core.api.v1alpha1 import Applied, NodeReport, PolicyClass, PolicyNodes, PolicyProgram
 from manx_core.span import EVERYWHERE, span_label
+from manx_operator.carriers import PROGRAM, Carrier, Carriers, Change, told_by
 from manx_operator.forgetting import as_number
-
-PROGRAM = ""
-"""The need of the program itself; other needs are named after classes, whose names are never empty."""
 
 label_of = lru_cache(maxsize=20_000)(span_label)
 
@@ -53,7 +59,8 @@ class Standing(NamedTuple):
 
 
 class InForce:
-    """`nodes_of(program)`: the nodes that it concerns, as the model has it; `reports`: by node; `clock`: monotonic."""
+    """`nodes_of(program)`: the nodes that it concerns, as the model has it; `reports`: by node; `clock`: monotonic.
+    When a term begins: `adopt_class` for each class, then `adopt` for each program."""
 
     def __init__(
         self,
@@ -66,60 +73,63 @@ class InForce:
         self._reports = reports
         self._clock = clock
         self._grace = grace
-        self._programs: dict[str, PolicyProgram] = {}
+        self._carriers = Carriers()
         self._versions: dict[str, tuple[int, str]] = {}
+        """Of each PolicyProgram: its generation, and the resourceVersion that began it."""
         self._needs: dict[str, dict[str, dict[str, Need]]] = {}
+        """Program → node → object: PROGRAM, or a class's name."""
         self._waiting: dict[str, set[str]] = {}
         self._patient: dict[tuple[str, str], float] = {}
         """Programs, each with a node, of which some need may end by time, and when."""
         self._dirty: set[str] = set()
-        self._known: dict[str, str] = {}
-        """Span label → node, of nodes that some policy concerns."""
+        self._known = {label_of(node): node for _, node in reports}
+        """Span label → node, of nodes that report, or that some policy concerns."""
 
     # --- what is heard ------------------------------------------------------------------------------------------------
+
+    def adopt_class(self, found: PolicyClass) -> None:
+        """A class as it is found when the term begins."""
+        for name, carrier in _inside(found).items():
+            self._carriers.change(name, carrier.name, carrier)
 
     def adopt(self, program: PolicyProgram, said: PolicyNodes) -> None:
         """A program as it is found when the term begins, and what the policy's status says of it."""
         name, meta = program.metadata.name, program.metadata
-        self._programs[name] = program
+        self._carriers.change(name, PROGRAM, Carrier(PROGRAM, meta, program.spec))
         same = said.program_generation == meta.generation
         self._versions[name] = (meta.generation, said.program_version if same else meta.resource_version)
         self.touch([name])
         nodes = self._nodes_of(name)
-        if same and said.in_force == said.concerned == len(nodes):
-            return
-        for node in nodes:
-            if _spans(program, node):
-                self._need(name, node, PROGRAM, program, until=self._clock() + self._grace)
+        everywhere = same and said.in_force == said.concerned == len(nodes)
+        self._need_as_found(name, nodes - self._right(name, nodes) if everywhere else nodes)
 
     def program(self, name: str, new: PolicyProgram | None) -> None:
         """A program was made, changed or deleted."""
-        old = self._programs.get(name)
         self.touch([name])
         if new is None:
-            self._forget(name)
+            self._versions.pop(name, None)
+            self._tell(name, self._carriers.change(name, PROGRAM, None), None)
             return
-        self._programs[name] = new
-        told = old is None or old.spec != new.spec
-        version = new.metadata.resource_version if told else self._versions[name][1]
+        change = self._carriers.change(name, PROGRAM, Carrier(PROGRAM, new.metadata, new.spec))
+        self._tell(name, change, new.metadata)
+        if name not in self._versions:  # nodes may have been told of it by a class, also before the term began
+            self._need_as_found(name, self._nodes_of(name))
+        version = new.metadata.resource_version if change.is_news else self._versions[name][1]
         self._versions[name] = (new.metadata.generation, version)
-        for node in self._nodes_of(name):
-            if _spans(new, node) and (told or old is None or not _spans(old, node)):
-                self._need(name, node, PROGRAM, new)
 
     def policy_class(self, old: PolicyClass | None, new: PolicyClass | None) -> None:
         """A class was made, changed or deleted."""
-        if new is None:
-            return
-        before = _programs(old) if old is not None else frozenset()
-        reached = self._spanned(new)
-        added = reached if old is None else {node for node in reached if not _spans(old, node)}
-        for name in _programs(new) if added else _programs(new) - before:
-            for node in self._nodes_of(name) & (added if name in before else reached):
-                self._need(name, node, new.metadata.name, new)
+        if new is not None:
+            self._name(old, new)
+        before, after = _inside(old), _inside(new)
+        for name in before | after:
+            carrier = after.get(name)
+            change = self._carriers.change(name, (carrier or before[name]).name, carrier)
+            self._tell(name, change, new.metadata if new is not None else None)
 
     def report(self, node: str) -> None:
         """A node's report is another."""
+        self._known[label_of(node)] = node
         for name in list(self._waiting.get(node, ())):
             self._look(name, node)
 
@@ -138,11 +148,12 @@ class InForce:
 
     def standing(self, name: str) -> Standing | None:
         """None where there is no such program."""
-        program = self._programs.get(name)
-        if program is None:
-            return None
         nodes = self._nodes_of(name)
-        lagging = tuple(sorted(node for node in nodes if not self._has(name, program, node)))
+        self._drop_strangers(name, nodes)
+        if name not in self._versions:
+            return None
+        there = {node for node in self._right(name, nodes) if ("", node) in self._reports}
+        lagging = tuple(sorted(nodes - (there - self._needs.get(name, {}).keys())))
         generation, version = self._versions[name]
         counts = PolicyNodes(
             concerned=len(nodes),
@@ -150,7 +161,6 @@ class InForce:
             program_generation=generation,
             program_version=version,
         )
-        self._drop_strangers(name, nodes)
         return Standing(len(nodes), lagging, counts)
 
     def look_again(self) -> None:
@@ -160,61 +170,110 @@ class InForce:
             del self._patient[key]
             self._look(*key)
 
-    # --- needs --------------------------------------------------------------------------------------------------------
+    # --- what nodes are told ------------------------------------------------------------------------------------------
 
-    def _spanned(self, told: PolicyClass) -> set[str]:
-        """The nodes that the object's labels are of."""
-        labels = told.metadata.labels
+    def _name(self, old: PolicyClass | None, new: PolicyClass) -> None:
+        """A class names programs: what is new of that."""
+        named = _programs(new)
+        first = named - _programs(old) if old is not None else named
+        added = self._added(old.metadata if old is not None else None, new.metadata)
+        reached = self._spanned(new.metadata.labels) if first else added
+        for name in named if added else first:
+            for node in reached if name in first else added:
+                self._need(name, node, new.metadata.name, new.metadata)
+
+    def _tell(self, program: str, change: Change, heard: ObjectMeta | None) -> None:
+        """An object tells of a program, or does no more; `heard`: the object as it is, if it is."""
+        self._dirty.add(program)
+        withdrawn = _withdrawn(change, heard)
+        for node in self._reached(change):
+            label = label_of(node)
+            was, now = told_by(change.before, label), told_by(change.after, label)
+            if now is None or (was is not None and was.spec is now.spec):
+                continue
+            self._need(program, node, now.name, now.meta)
+            if withdrawn is not None and now is not change.new:
+                self._need(program, node, change.name, withdrawn)
+
+    def _reached(self, change: Change) -> set[str]:
+        """The nodes that may be told of another program by it."""
+        if not change.is_one:
+            return self._spanned({label for found in (*change.before, *change.after) for label in found.meta.labels})
+        if change.new is None:
+            return set()
+        return self._added(change.old.meta if change.old is not None else None, change.new.meta)
+
+    def _added(self, old: ObjectMeta | None, new: ObjectMeta) -> set[str]:
+        """The nodes that an object comes to span."""
+        had: Mapping[str, str] = old.labels if old is not None else {}
+        if EVERYWHERE in had:
+            return set()
+        return {node for node in self._spanned(new.labels.keys() - had.keys()) if label_of(node) not in had}
+
+    def _spanned(self, labels: Collection[str]) -> set[str]:
+        """The nodes that these labels are of."""
         if EVERYWHERE in labels:
             return set(self._known.values())
         return {self._known[label] for label in labels if label in self._known}
 
-    def _has(self, name: str, program: PolicyProgram, node: str) -> bool:
-        needs_more = node in self._needs.get(name, ())
-        return not needs_more and _spans(program, node) and ("", node) in self._reports
+    def _right(self, name: str, nodes: Iterable[str]) -> set[str]:
+        """Those of the nodes that are told of the program as it is."""
+        carriers = self._carriers.of(name)
+        told = {node: told_by(carriers, label_of(node)) for node in nodes}
+        spec = next((found.spec for found in carriers if found.name == PROGRAM), None)
+        return {node for node, found in told.items() if found is not None and found.spec is spec}
 
-    def _need(self, name: str, node: str, what: str, told: PolicyProgram | PolicyClass, until: float = 0.0) -> None:
-        labels = told.metadata.labels
-        need = Need(as_number(told.metadata.resource_version), label_of(node) in labels, EVERYWHERE in labels, until)
-        self._needs.setdefault(name, {}).setdefault(node, {})[what] = need
-        self._waiting.setdefault(node, set()).add(name)
+    # --- needs --------------------------------------------------------------------------------------------------------
+
+    def _need(self, program: str, node: str, name: str, told: ObjectMeta, until: float = 0.0) -> None:
+        """This version of the object of that name, which was, or is, labelled so."""
+        version, own = as_number(told.resource_version), label_of(node) in told.labels
+        need = Need(version, own, EVERYWHERE in told.labels, until)
+        self._needs.setdefault(program, {}).setdefault(node, {})[name] = need
+        self._waiting.setdefault(node, set()).add(program)
         if until:
-            self._patient[name, node] = until
-        self._dirty.add(name)
-        self._look(name, node)
+            self._patient[program, node] = until
+        self._dirty.add(program)
+        self._look(program, node)
 
-    def _look(self, name: str, node: str) -> None:
-        """Take away the needs that are met."""
-        report, needs = self._reports.get(("", node)), self._needs[name][node]
-        for what, need in list(needs.items()):
-            if (report is not None and _met(what, need, report.status.applied)) or 0 < need.until <= self._clock():
-                del needs[what]
+    def _need_as_found(self, program: str, nodes: Iterable[str]) -> None:
+        """Where nothing is known of needs, or little."""
+        carriers, needs, until = self._carriers.of(program), self._needs.get(program, {}), self._clock() + self._grace
+        for node in nodes:
+            found = told_by(carriers, label_of(node))
+            if found is not None and found.name not in needs.get(node, ()):
+                self._need(program, node, found.name, found.meta, until)
+
+    def _look(self, program: str, node: str) -> None:
+        """Take away the needs that are met; a node whose report is gone may be a stranger."""
+        report, needs = self._reports.get(("", node)), self._needs[program][node]
+        for name, need in list(needs.items()):
+            if (report is not None and _met(name, need, report.status.applied)) or 0 < need.until <= self._clock():
+                del needs[name]
         if not needs:
-            self._end(name, node)
-            self._dirty.add(name)
+            self._end(program, node)
+        if not needs or report is None:
+            self._dirty.add(program)
 
-    def _end(self, name: str, node: str) -> None:
-        del self._needs[name][node]
-        self._patient.pop((name, node), None)
-        if not self._needs[name]:
-            del self._needs[name]
-        self._waiting[node].discard(name)
+    def _end(self, program: str, node: str) -> None:
+        del self._needs[program][node]
+        self._patient.pop((program, node), None)
+        if not self._needs[program]:
+            del self._needs[program]
+        self._waiting[node].discard(program)
         if not self._waiting[node]:
             del self._waiting[node]
 
-    def _drop_strangers(self, name: str, nodes: Collection[str]) -> None:
-        """What concerns a node no more, it needs not."""
-        for node in [node for node in self._needs.get(name, ()) if node not in nodes]:
-            self._end(name, node)
-
-    def _forget(self, name: str) -> None:
-        self._drop_strangers(name, ())
-        self._programs.pop(name, None)
-        self._versions.pop(name, None)
+    def _drop_strangers(self, program: str, nodes: Collection[str]) -> None:
+        """A node that it does not concern needs nothing if it does not report, or nothing tells of the program."""
+        over = not self._carriers.of(program)
+        for node in [node for node in self._needs.get(program, ()) if node not in nodes]:
+            if over or ("", node) not in self._reports:
+                self._end(program, node)
 
 
-def _met(what: str, need: Need, applied: Applied) -> bool:
-    if what == PROGRAM:
+def _met(name: str, need: Need, applied: Applied) -> bool:
+    if name == PROGRAM:
         own, everywhere = applied.policyprograms, applied.policyprograms_everywhere
     else:
         own, everywhere = applied.policyclasses, applied.policyclasses_everywhere
@@ -222,15 +281,20 @@ def _met(what: str, need: Need, applied: Applied) -> bool:
     return by_own or (need.everywhere and as_number(everywhere) >= need.version)
 
 
-def _spans(told: PolicyProgram | PolicyClass, node: str) -> bool:
-    labels = told.metadata.labels
-    return EVERYWHERE in labels or label_of(node) in labels
+def _withdrawn(change: Change, heard: ObjectMeta | None) -> ObjectMeta | None:
+    """The object as those hear of it whom it tells of the program no more: also by a label that it has lost."""
+    if change.old is None or heard is None:
+        return None
+    return msgspec.structs.replace(heard, labels=change.old.meta.labels | heard.labels)
 
 
 def _programs(found: PolicyClass) -> frozenset[str]:
-    return frozenset(_named(found))
+    return frozenset([name for tier in found.spec.tiers for name in tier.policies])
 
 
-def _named(found: PolicyClass) -> Iterator[str]:
-    for tier in found.spec.tiers:
-        yield from tier.policies
+def _inside(found: PolicyClass | None) -> dict[str, Carrier]:
+    """By program."""
+    if found is None:
+        return {}
+    name, meta = found.metadata.name, found.metadata
+    return {program.name: Carrier(name, meta, program.spec) for program in found.spec.programs}

@@ -67,6 +67,7 @@ class PolicyStatuses:
         self._wording = wording
         self._coalesce = coalesce
         self.in_force = InForce(nodes_of, inputs.reports.cache, time.monotonic)
+        self._classes = inputs.ours[r.POLICY_CLASSES].cache
         self._programs = inputs.ours[r.POLICY_PROGRAMS].cache
         self._changed: dict[str, None] = {}
         self._patient: dict[str, None] = {}
@@ -83,6 +84,8 @@ class PolicyStatuses:
     def fill(self) -> None:
         """Everything that the caches hold."""
         self._changed |= dict.fromkeys(self._wording.adopt())
+        for found in self._classes.values():
+            self.in_force.adopt_class(found)
         for (_, name), program in self._programs.items():
             self.in_force.adopt(program, self._wording.said_of(name, program))
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from manx_core.api.core_v1 import ObjectMeta
 from manx_core.api.v1alpha1 import (
     Applied,
+    ClassProgram,
     ClassTier,
     NodeReport,
     NodeReportStatus,
@@ -21,6 +22,7 @@ from manx_core.api.v1alpha1 import (
     PolicyProgram,
     PolicyProgramSpec,
     PolicySource,
+    Rule,
 )
 from manx_core.span import EVERYWHERE, span_label
 from manx_operator.in_force import InForce
@@ -31,6 +33,12 @@ NODES = ("n1", "n2", "n3")
 
 def labels(*nodes: str) -> dict[str, str]:
     return {EVERYWHERE if node == "all" else span_label(node): "" for node in nodes}
+
+
+def a_spec(rules: int, epoch: int = 0) -> PolicyProgramSpec:
+    return PolicyProgramSpec(
+        epoch=epoch, source=PolicySource(kind="NetworkPolicy", name="p"), ingress=(Rule(index=rules),)
+    )
 
 
 @dataclass
@@ -51,22 +59,35 @@ class World:
         self.version += 1
         return ObjectMeta(name=name, resource_version=str(self.version), labels=given, generation=generation)
 
-    def a_program(self, *spans: str, epoch: int = 0, generation: int = 1, name: str = P) -> PolicyProgram:
-        spec = PolicyProgramSpec(
-            epoch=epoch, source=PolicySource(kind="NetworkPolicy", name="p", generation=generation)
-        )
-        made = PolicyProgram(metadata=self._meta(name, labels(*spans), generation), spec=spec)
+    def a_program(
+        self, *spans: str, rules: int = 0, generation: int = 1, name: str = P, epoch: int = 0
+    ) -> PolicyProgram:
+        made = PolicyProgram(metadata=self._meta(name, labels(*spans), generation), spec=a_spec(rules, epoch))
         self.programs[name] = made
         return made
 
-    def program(self, *spans: str, epoch: int = 0, generation: int = 1) -> None:
-        self.tracker.program(P, self.a_program(*spans, epoch=epoch, generation=generation))
+    def program(self, *spans: str, rules: int = 0, generation: int = 1, epoch: int = 0) -> None:
+        made = self.a_program(*spans, rules=rules, generation=generation, epoch=epoch)
+        self.tracker.program(P, made)
 
-    def policy_class(self, *spans: str, policies: tuple[str, ...] = (P,), name: str = C) -> None:
+    def a_class(
+        self, *spans: str, policies: tuple[str, ...] = (P,), name: str = C, inside: int | None = None
+    ) -> PolicyClass:
+        """`inside`: the rules of P that it has inside, if it has."""
         tiers = (ClassTier(name="default", policies=policies),) if policies else ()
-        made = PolicyClass(metadata=self._meta(name, labels(*spans), 1), spec=PolicyClassSpec(epoch=0, tiers=tiers))
-        self.tracker.policy_class(self.classes.get(name), made)
+        programs = () if inside is None else (ClassProgram(name=P, spec=a_spec(inside)),)
+        spec = PolicyClassSpec(epoch=0, tiers=tiers, programs=programs)
+        made = PolicyClass(metadata=self._meta(name, labels(*spans), 1), spec=spec)
         self.classes[name] = made
+        return made
+
+    def policy_class(self, *spans: str, name: str = C, **what: Any) -> None:
+        before = self.classes.get(name)
+        self.tracker.policy_class(before, self.a_class(*spans, name=name, **what))
+
+    def no_class(self, name: str = C) -> None:
+        self.version += 1
+        self.tracker.policy_class(self.classes.pop(name), None)
 
     def report(self, node: str, **applied: Any) -> None:
         """Without arguments: everything there is, by both watches."""
@@ -75,6 +96,10 @@ class World:
         status = NodeReportStatus(applied=Applied(**said))
         self.reports["", node] = NodeReport(metadata=ObjectMeta(name=node), status=status)
         self.tracker.report(node)
+
+    def all_report(self) -> None:
+        for node in NODES:
+            self.report(node)
 
     @property
     def lagging(self) -> tuple[str, ...]:
@@ -125,14 +150,14 @@ def test_a_report_leads_to_what_its_node_still_lacks_and_to_nothing_else(world: 
     world.tracker.drain()
     world.report("n1")
     assert world.tracker.drain() == set()
-    world.program("n1", "n2", epoch=1)
+    world.program("n1", "n2", rules=1)
     world.tracker.drain()
     world.report("n1")
     assert world.tracker.drain() == {P}
 
 
 def test_changed_rules_are_needed_everywhere(world: World) -> None:
-    world.program("n1", "n2", epoch=1, generation=2)
+    world.program("n1", "n2", rules=1, generation=2)
     assert world.lagging == ("n1", "n2")
     world.report("n1", policyprograms=world.version)
     world.report("n2", policyprograms=world.version - 1)
@@ -140,7 +165,7 @@ def test_changed_rules_are_needed_everywhere(world: World) -> None:
 
 
 def test_the_other_watchs_progress_says_nothing(world: World) -> None:
-    world.program("n1", "n2", epoch=1)
+    world.program("n1", "n2", rules=1)
     world.report("n1", policyprograms_everywhere=world.version + 100, policyclasses=world.version + 100)
     assert world.lagging == ("n1", "n2")
 
@@ -183,7 +208,7 @@ def test_classes_that_name_it_already_may_change_otherwise(world: World) -> None
 
 
 def test_a_node_that_it_concerns_no_more_is_not_waited_for(world: World) -> None:
-    world.program("n1", "n2", epoch=1)
+    world.program("n1", "n2", rules=1)
     world.nodes.discard("n2")
     world.tracker.touch([P])
     assert world.lagging == ("n1",)
@@ -191,7 +216,7 @@ def test_a_node_that_it_concerns_no_more_is_not_waited_for(world: World) -> None
 
 
 def test_deleted_programs_are_forgotten(world: World) -> None:
-    world.program("n1", "n2", epoch=1)
+    world.program("n1", "n2", rules=1)
     world.tracker.program(P, None)
     assert world.tracker.standing(P) is None
     world.report("n1")
@@ -217,7 +242,7 @@ def test_what_was_in_force_everywhere_is_so_after_a_restart(world: World) -> Non
 
 
 def test_what_was_not_is_waited_for_but_not_for_ever(world: World) -> None:
-    world.program("n1", "n2", epoch=1, generation=2)
+    world.program("n1", "n2", rules=1, generation=2)
     said = said_of(world)
     restarted(world, said)
     assert world.lagging == ("n1", "n2")
@@ -230,7 +255,7 @@ def test_what_was_not_is_waited_for_but_not_for_ever(world: World) -> None:
 
 def test_a_program_changed_while_nobody_looked_is_needed(world: World) -> None:
     said = said_of(world)
-    world.a_program("n1", "n2", epoch=1, generation=2)
+    world.a_program("n1", "n2", rules=1, generation=2)
     restarted(world, said)
     assert world.lagging == ("n1", "n2")
 
@@ -250,7 +275,7 @@ def test_a_changed_text_alone_is_a_new_generation_of_the_same_version(world: Wor
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("nodes"), st.sets(st.sampled_from(NODES))),
-        st.tuples(st.just("epoch"), st.integers(0, 3)),
+        st.tuples(st.just("rules"), st.integers(0, 3)),
         st.tuples(st.just("labels"), st.sets(st.sampled_from((*NODES, "all")))),
         st.tuples(st.just("class"), st.sets(st.sampled_from((*NODES, "all")))),
         st.tuples(st.just("named"), st.booleans()),
@@ -265,7 +290,7 @@ STEPS = st.lists(
 def test_once_every_node_has_applied_everything_all_that_is_labelled_is_in_force(steps: list[tuple[str, Any]]) -> None:
     """And never is it said of a node that has applied nothing since the rules changed."""
     it = World(set(NODES))
-    spans, class_spans, epoch, named = set(NODES), set(NODES), 0, True
+    spans, class_spans, rules, named = set(NODES), set(NODES), 0, True
     it.program(*spans)
     for what, value in steps:
         if what == "nodes":
@@ -274,13 +299,13 @@ def test_once_every_node_has_applied_everything_all_that_is_labelled_is_in_force
             it.tracker.touch([P])
         elif what == "report":
             it.report(value)
-        elif what == "epoch":
-            fresh, epoch = value != epoch, value
-            it.program(*spans, epoch=epoch)
+        elif what == "rules":
+            fresh, rules = value != rules, value
+            it.program(*spans, rules=rules)
             assert not fresh or set(it.lagging) == it.nodes
         elif what == "labels":
             spans = value
-            it.program(*spans, epoch=epoch)
+            it.program(*spans, rules=rules)
         else:
             class_spans, named = (value, named) if what == "class" else (class_spans, value)
             it.policy_class(*class_spans, policies=(P,) if named else ())
