@@ -303,32 +303,42 @@ async def pods_come_and_get_addresses(world: Counted, nodes: int) -> None:
 
 
 async def policies_change(world: Counted, nodes: int) -> None:
-    everyone = set(world.agents)
-    shared = ("policyclasses", "policyprograms", "addressgroups")
+    """The program of a policy that applies to one class is inside it: nobody hears of the program by itself."""
+    everyone, heard = set(world.agents), ("policyclasses", "addressgroups")
     await world.row(
         "a policy is created, the first of its pods",
         lambda: world.policy("p", {"app": "web"}, pods(app="client")),
-        {f"ADDED {kind}": 1 for kind in shared} | {"MODIFIED nodestates": nodes},
-        dict.fromkeys((*shared, "nodestates"), everyone),
+        {f"ADDED {kind}": 1 for kind in (*heard, "policyprograms")} | {"MODIFIED nodestates": nodes},
+        dict.fromkeys((*heard, "nodestates"), everyone),
     )
     await world.row(
         "a policy is created, with the pods and the peers of another",
         lambda: world.policy("q", {"app": "web"}, pods(app="client"), port=81),
         {"ADDED policyprograms": 1, "MODIFIED policyclasses": 1},
-        {"policyprograms": everyone, "policyclasses": everyone},
+        {"policyclasses": everyone},
     )
     await world.row(
         "a policy's rules change",
         lambda: world.policy("q", {"app": "web"}, pods(app="client"), port=82),
-        {"MODIFIED policyprograms": 1},
-        {"policyprograms": everyone},
+        {"MODIFIED policyprograms": 1, "MODIFIED policyclasses": 1},
+        {"policyclasses": everyone},
     )
     await world.row(
         "a policy is deleted",
         lambda: world.client.delete(NETWORK_POLICIES, "q", namespace="d"),
         {"DELETED policyprograms": 1, "MODIFIED policyclasses": 1},
-        {"policyprograms": everyone, "policyclasses": everyone},
+        {"policyclasses": everyone},
     )
+    await world.policy("all", {}, pods(app="client"))
+    await world.quiet()
+    await world.row(
+        "the rules of a policy change that applies to several classes",
+        lambda: world.policy("all", {}, pods(app="client"), port=83),
+        {"MODIFIED policyprograms": 1},
+        {"policyprograms": everyone},
+    )
+    await world.client.delete(NETWORK_POLICIES, "all", namespace="d")
+    await world.quiet()
     await world.pod("client2", "n02", app="client")
     await world.row(
         "a pod gets its address, and is in a group",
@@ -380,7 +390,7 @@ async def labels_change(world: Counted) -> None:
 async def spans_change(world: Counted) -> None:
     await world.client.delete(NETWORK_POLICIES, "named", namespace="d")
     await world.quiet()
-    shared = ("policyclasses", "policyprograms", "addressgroups")
+    shared = ("policyclasses", "addressgroups")
     await world.row(
         "a class is first needed on a node",
         lambda: world.pod("solo2", "n03", app="solo"),

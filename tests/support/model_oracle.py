@@ -7,6 +7,7 @@ Chunk placement is left out: a group is one set of members here.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -168,9 +169,9 @@ def _inside(classes: dict[str, list[CompiledPolicy]], inputs: Inputs) -> set[str
     for applying in classes.values():
         for compiled in applying:
             alone = sum(compiled in others for others in classes.values()) == 1
-            roomy = len({other.applies_to.key for other in applying}) <= model_classes.ROOM
-            few = sum(other.applies_to.key == compiled.applies_to.key for other in inputs.in_force) <= model_classes.FEW
-            if alone and roomy and few and len(msgspec.json.encode(compiled.program())) <= model_programs.SMALL:
+            selectors = Counter(other.applies_to.key for other in applying)
+            roomy = len(selectors) <= model_classes.ROOM and max(selectors.values()) <= model_programs.FEW
+            if alone and roomy and len(msgspec.json.encode(compiled.program())) <= model_programs.SMALL:
                 found.add(compiled.name)
     return found
 

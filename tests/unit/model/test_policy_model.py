@@ -308,7 +308,7 @@ def test_results_depend_on_the_inputs_as_they_are(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(chunks, "CHUNK_SIZE", 2)
         patch.setattr(classes, "ROOM", inside[0])
-        patch.setattr(classes, "FEW", inside[1])
+        patch.setattr(programs, "FEW", inside[1])
         patch.setattr(programs, "SMALL", inside[2])
         harness = Harness()
         if populated:

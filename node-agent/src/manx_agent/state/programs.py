@@ -2,9 +2,9 @@
 
 Owns: which of these counts. Must not: do I/O, or know what a program says.
 
-Why what is inside a class counts before the object: the operator writes a program of one class into that class, and
-nothing keeps the node hearing of the object then. Once more classes name it, the object is written, and labelled for
-the node, before the class is written without it. Between classes the newest counts.
+Why the newest of them all counts: while a program goes from one place to another a node has it twice, and whoever of
+the two was written later says what is wanted. All these are custom resources, which the API server keeps in one etcd
+(--etcd-servers-overrides is for its own kinds alone), so their resourceVersions can be compared.
 """
 
 from __future__ import annotations
@@ -45,10 +45,11 @@ class Programs:
 
     def get(self, name: str) -> PolicyProgramSpec | None:
         """None: the node knows no such program."""
-        if inside := self._inside.get(name):
-            return max(inside.values(), key=itemgetter(0))[1]
+        found = [*self._inside.get(name, {}).values()]
         newest = self._objects.get(name)
-        return newest.spec if newest is not None else None
+        if newest is not None:
+            found.append((version(newest), newest.spec))
+        return max(found, key=itemgetter(0))[1] if found else None
 
     def _take_out(self, program: str, of: str) -> None:
         inside = self._inside[program]

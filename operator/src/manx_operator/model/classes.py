@@ -27,9 +27,8 @@ from manx_operator.model.tiers import TierTable
 from manx_operator.model.types import DesiredObject, Key, ObjectKey, Span
 
 ROOM = 8
-"""Audiences that a class may belong to for having their programs inside."""
-FEW = 4
-"""Programs that each of these may have for that."""
+"""Audiences that a class may belong to for having their programs inside; none of them may be crowded. So no class comes
+to be large by what is inside."""
 
 Alike = tuple[str, tuple[tuple[str, str], ...]]
 """A namespace, and sorted pairs of labels; the service account is a label of the key SERVICE_ACCOUNT."""
@@ -59,7 +58,7 @@ class PodClass:
     @property
     def has_room(self) -> bool:
         """Whether programs may be inside."""
-        return len(self.audiences) <= ROOM
+        return len(self.audiences) <= ROOM and not any(audience.crowded for audience in self.audiences)
 
     @property
     def programs(self) -> list[Program]:
@@ -119,8 +118,9 @@ class ClassTable:
         self._ask(program.compiled.name, program.compiled.asks_for_namespaces)
         before = old.audience if old is not None else None
         audience = self._audience(program.compiled.applies_to)
+        crowded = audience.crowded
         audience.put(program, self._groups)
-        self._settle(audience)
+        self._fill(audience, crowded)
         if audience.home:
             self._dirty[self._by_name[audience.home]] = None
         if before is not audience:
@@ -253,8 +253,9 @@ class ClassTable:
 
     def _drop(self, program: Program, audience: Audience, now: Audience | None) -> None:
         """A policy left that audience, for another or for good."""
+        crowded = audience.crowded
         audience.remove(program, self._groups)
-        self._settle(audience)
+        self._fill(audience, crowded)
         have = frozenset[PodClass]() if now is None else self._index.items_of(now)
         self._dirty.update({pod_class: None for pod_class in self._index.selected(audience) if pod_class not in have})
         if not audience.programs:
@@ -305,6 +306,15 @@ class ClassTable:
         for node in pod_class.span:
             self._unneed(audience, node)
 
+    def _fill(self, audience: Audience, was_crowded: bool) -> None:
+        """It has a program more, or less."""
+        if was_crowded == audience.crowded:
+            return
+        for pod_class in self._index.selected(audience):
+            if len(pod_class.audiences) <= ROOM:
+                for other in pod_class.audiences:
+                    self._settle(other)
+
     def _settle(self, audience: Audience) -> None:
         """Where its programs are, after something that this depends on has changed."""
         home, before = self._home(audience), audience.home
@@ -315,7 +325,7 @@ class ClassTable:
         self._dirty.update({self._by_name[name]: None for name in (before, home) if name in self._by_name})
 
     def _home(self, audience: Audience) -> str:
-        if audience.classes != 1 or len(audience.programs) > FEW:
+        if audience.classes != 1:
             return ""
         (only,) = self._index.selected(audience)
         return only.name if only.has_room else ""

@@ -22,6 +22,8 @@ from manx_operator.model.policies import InForce
 from manx_operator.model.types import DesiredObject, Key, Span
 
 NOWHERE: frozenset[str] = frozenset()
+FEW = 4
+"""Programs; an audience that has more is crowded."""
 SMALL = 2048
 """Octets, as JSON, of a program that may be inside a class."""
 
@@ -77,6 +79,11 @@ class Audience:
         """Whether small programs' own objects were for some nodes when that was last asked for."""
         self._groups: dict[Group, int] | None = None
         """Each with the number of programs; None where there is none."""
+
+    @property
+    def crowded(self) -> bool:
+        """Whether its programs, and those of its classes' other audiences with them, are too many to be inside."""
+        return len(self.programs) > FEW
 
     def put(self, program: Program, groups: GroupTable) -> None:
         """The program of that name is this now; what both use is not given up in between."""
