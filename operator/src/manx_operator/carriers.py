@@ -11,6 +11,7 @@ here: it is compared when it is heard, not again for each node.
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import NamedTuple
 
 from manx_core.api.core_v1 import ObjectMeta
@@ -29,6 +30,10 @@ class Carrier(NamedTuple):
     name: str
     meta: ObjectMeta
     spec: PolicyProgramSpec
+
+    @property
+    def version(self) -> int:
+        return as_number(self.meta.resource_version)
 
 
 Told = tuple[Carrier, ...]
@@ -71,7 +76,7 @@ class Carriers:
             before = tuple([_sharing(carrier, new.spec) for carrier in before])
         old = next((carrier for carrier in before if carrier.name == name), None)
         others = [carrier for carrier in before if carrier.name != name]
-        after = tuple(sorted(others if new is None else [*others, new], key=_version, reverse=True))
+        after = tuple(sorted(others if new is None else [*others, new], key=attrgetter("version"), reverse=True))
         if after:
             self._of[program] = after
         else:
@@ -90,7 +95,3 @@ def told_by(carriers: Told, label: str) -> Carrier | None:
 
 def _sharing(carrier: Carrier, spec: PolicyProgramSpec) -> Carrier:
     return carrier._replace(spec=spec) if same_spec(carrier.spec, spec) else carrier
-
-
-def _version(carrier: Carrier) -> int:
-    return as_number(carrier.meta.resource_version)

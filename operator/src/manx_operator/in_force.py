@@ -25,28 +25,16 @@ that never comes (it may be of a change that tells nothing new), only `grace` se
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
 
 from manx_core.api.core_v1 import ObjectMeta
-from manx_core.api.v1alpha1 import Applied, NodeReport, PolicyClass, PolicyNodes, PolicyProgram
-from manx_core.span import EVERYWHERE, span_label
+from manx_core.api.v1alpha1 import NodeReport, PolicyClass, PolicyNodes, PolicyProgram
+from manx_core.span import EVERYWHERE
 from manx_operator.carriers import PROGRAM, Carrier, Carriers, Change, told_by
 from manx_operator.forgetting import as_number
-
-label_of = lru_cache(maxsize=20_000)(span_label)
-
-
-class Need(NamedTuple):
-    """A version, and the watches by which the node is told of it."""
-
-    version: int
-    own: bool
-    everywhere: bool
-    until: float = 0.0
-    """When to give up waiting (by the tracker's clock); 0: never."""
+from manx_operator.needs import Needs, label_of
 
 
 class Standing(NamedTuple):
@@ -76,11 +64,7 @@ class InForce:
         self._carriers = Carriers()
         self._versions: dict[str, tuple[int, str]] = {}
         """Of each PolicyProgram: its generation, and the resourceVersion that began it."""
-        self._needs: dict[str, dict[str, dict[str, Need]]] = {}
-        """Program → node → object: PROGRAM, or a class's name."""
-        self._waiting: dict[str, set[str]] = {}
-        self._patient: dict[tuple[str, str], float] = {}
-        """Programs, each with a node, of which some need may end by time, and when."""
+        self._needs = Needs(reports, clock, lambda program: self._dirty.add(program))
         self._dirty: set[str] = set()
         self._known = {label_of(node): node for _, node in reports}
         """Span label → node, of nodes that report, or that some policy concerns."""
@@ -130,8 +114,7 @@ class InForce:
     def report(self, node: str) -> None:
         """A node's report is another."""
         self._known[label_of(node)] = node
-        for name in list(self._waiting.get(node, ())):
-            self._look(name, node)
+        self._needs.report(node)
 
     def touch(self, programs: Iterable[str]) -> None:
         """The nodes that these concern may be others."""
@@ -153,7 +136,7 @@ class InForce:
         if name not in self._versions:
             return None
         there = {node for node in self._right(name, nodes) if ("", node) in self._reports}
-        lagging = tuple(sorted(nodes - (there - self._needs.get(name, {}).keys())))
+        lagging = tuple(sorted(nodes - (there - {*self._needs.nodes(name)})))
         generation, version = self._versions[name]
         counts = PolicyNodes(
             concerned=len(nodes),
@@ -165,10 +148,7 @@ class InForce:
 
     def look_again(self) -> None:
         """Needs that were waited for long enough are given up."""
-        now = self._clock()
-        for key in [key for key, until in self._patient.items() if until <= now]:
-            del self._patient[key]
-            self._look(*key)
+        self._needs.look_again()
 
     # --- what nodes are told ------------------------------------------------------------------------------------------
 
@@ -180,28 +160,27 @@ class InForce:
         reached = self._spanned(new.metadata.labels) if first else added
         for name in named if added else first:
             for node in reached if name in first else added:
-                self._need(name, node, new.metadata.name, new.metadata)
+                self._needs.put(name, node, new.metadata.name, new.metadata)
 
     def _tell(self, program: str, change: Change, heard: ObjectMeta | None) -> None:
         """An object tells of a program, or does no more; `heard`: the object as it is, if it is."""
         self._dirty.add(program)
-        withdrawn = _withdrawn(change, heard)
         for node in self._reached(change):
             label = label_of(node)
             was, now = told_by(change.before, label), told_by(change.after, label)
-            if now is None or (was is not None and was.spec is now.spec):
-                continue
-            self._need(program, node, now.name, now.meta)
-            if withdrawn is not None and now is not change.new:
-                self._need(program, node, change.name, withdrawn)
+            if now is not None and (was is None or was.spec is not now.spec):
+                self._needs.put(program, node, now.name, now.meta)
+                if now is not change.new and change.old is not None and heard is not None:
+                    self._needs.put(program, node, change.name, _withdrawn(change.old.meta, heard))
+        if change.old is not None:  # what tells them now may be newer, and so was heard of too early
+            lost = self._added(change.new and change.new.meta, change.old.meta)
+            self._need_as_found(program, lost, as_number(heard.resource_version) if heard is not None else 0)
 
     def _reached(self, change: Change) -> set[str]:
         """The nodes that may be told of another program by it."""
         if not change.is_one:
             return self._spanned({label for found in (*change.before, *change.after) for label in found.meta.labels})
-        if change.new is None:
-            return set()
-        return self._added(change.old.meta if change.old is not None else None, change.new.meta)
+        return self._added(change.old and change.old.meta, change.new.meta) if change.new is not None else set()
 
     def _added(self, old: ObjectMeta | None, new: ObjectMeta) -> set[str]:
         """The nodes that an object comes to span."""
@@ -223,69 +202,25 @@ class InForce:
         spec = next((found.spec for found in carriers if found.name == PROGRAM), None)
         return {node for node, found in told.items() if found is not None and found.spec is spec}
 
-    # --- needs --------------------------------------------------------------------------------------------------------
-
-    def _need(self, program: str, node: str, name: str, told: ObjectMeta, until: float = 0.0) -> None:
-        """This version of the object of that name, which was, or is, labelled so."""
-        version, own = as_number(told.resource_version), label_of(node) in told.labels
-        need = Need(version, own, EVERYWHERE in told.labels, until)
-        self._needs.setdefault(program, {}).setdefault(node, {})[name] = need
-        self._waiting.setdefault(node, set()).add(program)
-        if until:
-            self._patient[program, node] = until
-        self._dirty.add(program)
-        self._look(program, node)
-
-    def _need_as_found(self, program: str, nodes: Iterable[str]) -> None:
-        """Where nothing is known of needs, or little."""
-        carriers, needs, until = self._carriers.of(program), self._needs.get(program, {}), self._clock() + self._grace
+    def _need_as_found(self, program: str, nodes: Iterable[str], since: int = 0) -> None:
+        """Nothing, or too little, is known of what these need, if what tells them is newer than `since`."""
+        carriers, until = self._carriers.of(program), self._clock() + self._grace
         for node in nodes:
             found = told_by(carriers, label_of(node))
-            if found is not None and found.name not in needs.get(node, ()):
-                self._need(program, node, found.name, found.meta, until)
-
-    def _look(self, program: str, node: str) -> None:
-        """Take away the needs that are met; a node whose report is gone may be a stranger."""
-        report, needs = self._reports.get(("", node)), self._needs[program][node]
-        for name, need in list(needs.items()):
-            if (report is not None and _met(name, need, report.status.applied)) or 0 < need.until <= self._clock():
-                del needs[name]
-        if not needs:
-            self._end(program, node)
-        if not needs or report is None:
-            self._dirty.add(program)
-
-    def _end(self, program: str, node: str) -> None:
-        del self._needs[program][node]
-        self._patient.pop((program, node), None)
-        if not self._needs[program]:
-            del self._needs[program]
-        self._waiting[node].discard(program)
-        if not self._waiting[node]:
-            del self._waiting[node]
+            if found is not None and found.version > since and not self._needs.has(program, node, found.name):
+                self._needs.put(program, node, found.name, found.meta, until)
 
     def _drop_strangers(self, program: str, nodes: Collection[str]) -> None:
         """A node that it does not concern needs nothing if it does not report, or nothing tells of the program."""
         over = not self._carriers.of(program)
-        for node in [node for node in self._needs.get(program, ()) if node not in nodes]:
+        for node in [node for node in self._needs.nodes(program) if node not in nodes]:
             if over or ("", node) not in self._reports:
-                self._end(program, node)
+                self._needs.drop(program, node)
 
 
-def _met(name: str, need: Need, applied: Applied) -> bool:
-    if name == PROGRAM:
-        own, everywhere = applied.policyprograms, applied.policyprograms_everywhere
-    else:
-        own, everywhere = applied.policyclasses, applied.policyclasses_everywhere
-    by_own = need.own and as_number(own) >= need.version
-    return by_own or (need.everywhere and as_number(everywhere) >= need.version)
-
-
-def _withdrawn(change: Change, heard: ObjectMeta | None) -> ObjectMeta | None:
-    """The object as those hear of it whom it tells of the program no more: also by a label that it has lost."""
-    if change.old is None or heard is None:
-        return None
-    return msgspec.structs.replace(heard, labels=change.old.meta.labels | heard.labels)
+def _withdrawn(old: ObjectMeta, new: ObjectMeta) -> ObjectMeta:
+    """An object as those hear of it whom it tells no more: also by a label that it has lost."""
+    return msgspec.structs.replace(new, labels=old.labels | new.labels)
 
 
 def _programs(found: PolicyClass) -> frozenset[str]:
