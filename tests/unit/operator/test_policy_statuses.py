@@ -15,6 +15,8 @@ from manx_kube.resources import (
     NETWORK_POLICIES,
     NODE_REPORTS,
     NODE_STATES,
+    PODS,
+    POLICY_CLASSES,
     POLICY_PROGRAMS,
     TIERS,
     Resource,
@@ -169,9 +171,19 @@ async def test_statuses_are_within_the_ceiling_on_writes() -> None:
             assert 60 < count <= 5 + 30 * (loop.time() - began) + 1
 
 
+def inside(world: Cluster, program: str) -> list[str]:
+    """The classes that have the program inside."""
+    classes = world.all(POLICY_CLASSES)
+    return [
+        name for name, found in classes.items() if program in {p["name"] for p in found["spec"].get("programs", ())}
+    ]
+
+
 def spans_node(world: Cluster, program: str, node: str) -> bool:
-    found = world.all(POLICY_PROGRAMS).get(program)
-    return found is not None and span_label(node) in found["metadata"]["labels"]
+    """By its own object, or inside a class."""
+    found = [world.all(POLICY_CLASSES)[name] for name in inside(world, program)]
+    found += [obj for name, obj in world.all(POLICY_PROGRAMS).items() if name == program]
+    return any(span_label(node) in obj["metadata"].get("labels", {}) for obj in found)
 
 
 class Leisure:
@@ -221,6 +233,60 @@ async def test_a_pod_on_another_node_counts_too() -> None:
             await settled(world, leader)
             applied(world, "n2")
             await eventually(lambda: condition(world, CALICO_NETWORK_POLICIES, "p", "InForce")[0] == "True")
+
+
+async def test_an_edited_policy_waits_for_the_nodes_that_have_it_inside_their_class() -> None:
+    async with cluster() as world:
+        small(world)
+        calico(world, ingress=[RULE])
+
+        def nodes() -> dict[str, Any]:
+            found: dict[str, Any] = status_of(world, CALICO_NETWORK_POLICIES, "p")["nodes"]
+            return found
+
+        async with leading(world, settings=SETTINGS) as leader:
+            await settled(world, leader, lambda: spans_node(world, "np.d.p", "n1"))
+            assert inside(world, "np.d.p")
+            assert not world.all(POLICY_PROGRAMS)["np.d.p"]["metadata"].get("labels")
+            applied(world, "n1", "n2")
+            await eventually(lambda: condition(world, CALICO_NETWORK_POLICIES, "p", "InForce")[0] == "True")
+            before = nodes()["programVersion"]
+            calico(world, ingress=[RULE, RULE], generation=2)
+            await eventually(lambda: status_of(world, CALICO_NETWORK_POLICIES, "p")["observedGeneration"] == 2)
+            await settled(world, leader)
+            await eventually(lambda: nodes()["programVersion"] != before)
+            assert nodes()["inForce"] == 0
+            applied(world, "n2")
+            await eventually(lambda: nodes()["inForce"] == 1)
+            applied(world, "n1")
+            await eventually(lambda: condition(world, CALICO_NETWORK_POLICIES, "p", "InForce")[0] == "True")
+
+
+async def test_a_policy_that_comes_to_apply_to_a_second_class_and_leaves_it() -> None:
+    """Its program moves out of the class into its own object, and back."""
+    async with cluster() as world:
+        small(world)
+        calico(world, ingress=[RULE])
+        calico(world, "of-more", ingress=[RULE], selector="tier == 'front'")
+
+        def in_force(number: int) -> bool:
+            found = status_of(world, CALICO_NETWORK_POLICIES, "p").get("nodes", {})
+            return (found.get("concerned"), found.get("inForce")) == (number, number)
+
+        async with leading(world, settings=SETTINGS) as leader:
+            await settled(world, leader, lambda: spans_node(world, "np.d.p", "n1"))
+            applied(world, "n1", "n2")
+            await eventually(lambda: in_force(2))
+            world.node("n3", 3)
+            world.pod("other", "n3", labels={"app": "web", "tier": "front"})
+            await settled(world, leader, lambda: not inside(world, "np.d.p") and spans_node(world, "np.d.p", "n3"))
+            applied(world, "n1", "n2", "n3")
+            await eventually(lambda: in_force(3))
+            world.delete(PODS, "other", "d")
+            await settled(world, leader, lambda: inside(world, "np.d.p"))
+            applied(world, "n1", "n2", "n3")
+            await eventually(lambda: in_force(2))
+            assert condition(world, CALICO_NETWORK_POLICIES, "p", "InForce")[0] == "True"
 
 
 async def test_an_invalid_policy_is_told_with_an_event_and_valid_again() -> None:
