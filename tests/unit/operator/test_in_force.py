@@ -417,6 +417,24 @@ def test_a_class_written_late_hides_the_newer_program_until_it_is_put_right(worl
     assert nothing_left(world)
 
 
+def test_taken_out_of_the_class_before_it_is_labelled_though_heard_of_after(inlined: World) -> None:
+    """In between, nodes were told nothing."""
+    before = inlined.classes[C]
+    after = inlined.a_class("n1", "n2")
+    inlined.report("n1", policyclasses=inlined.version)
+    inlined.program("n1", "n2")
+    inlined.tracker.policy_class(before, after)
+    assert inlined.lagging == ("n1", "n2")
+    inlined.report("n1", policyprograms=inlined.version, policyclasses=inlined.version)
+    assert inlined.lagging == ("n2",)
+
+
+def test_a_class_that_loses_a_node_is_looked_at_again(inlined: World) -> None:
+    inlined.policy_class("n1", inside=0)
+    assert inlined.tracker.drain() == {P}
+    assert inlined.lagging == ("n2",)
+
+
 def test_a_class_with_it_inside_that_is_made_anew_is_needed(inlined: World) -> None:
     inlined.no_class()
     assert inlined.lagging == ("n1", "n2")

@@ -31,7 +31,7 @@ from manx_core.api.v1alpha1 import (
     Rule,
 )
 from manx_core.span import EVERYWHERE, span_label
-from manx_operator.in_force import InForce
+from manx_operator.in_force import InForce, Standing
 
 P = "np.d.p"
 CLASSES = ("pc-1", "pc-2")
@@ -133,6 +133,7 @@ class World:
         self.generation = self.rules = 0
         self.restarted = False
         self.tracker = self._tracker()
+        self.standing: Standing | None = None
 
     def _agent(self, node: str) -> Agent:
         label = {"own": span_label(node), "everywhere": EVERYWHERE}
@@ -202,7 +203,7 @@ class World:
     def _no_class(self, name: str) -> None:
         """A deletion's version is not told; so what may hide another carrier's program has none inside before."""
         before = self.now["classes"].get(name)
-        if before is not None and carried(before) is not None:
+        if isinstance(before, PolicyClass) and carried(before) is not None:
             meta = msgspec.structs.replace(before.metadata, resource_version=str(self.version))
             spec = msgspec.structs.replace(before.spec, programs=())
             self._put("classes", name, PolicyClass(metadata=meta, spec=spec))
@@ -253,7 +254,7 @@ class World:
         for node in set(NODES) - self.nodes:
             self.catch_up(node)
         standing = self.tracker.standing(P)
-        self.tracker, self.restarted = self._tracker(), True
+        self.tracker, self.standing, self.restarted = self._tracker(), None, True
         for found in self.cache["classes"].values():
             self.tracker.adopt_class(found)  # type: ignore[arg-type]
         for program in self.cache["programs"].values():
@@ -291,9 +292,10 @@ class World:
     # --- what shall be
 
     def said(self) -> set[str]:
-        """The nodes where it is in force, if one believes the tracker."""
-        standing = self.tracker.standing(P)
-        return set(self.nodes) - set(standing.lagging) if standing is not None else set()
+        """The nodes where it is in force, if one believes the tracker, and asks only when that may have changed."""
+        if P in self.tracker.drain():
+            self.standing = self.tracker.standing(P)
+        return set(self.nodes) - set(self.standing.lagging) if self.standing is not None else set()
 
     def check(self) -> None:
         """What is said to be in force is in the kernel, or was, as far as the operator has heard."""
