@@ -5,7 +5,7 @@ most often one; two for the moment in which it moves. Must not: do I/O, or know 
 does).
 
 An agent takes a program from that object of those that span its node which has the highest resourceVersion
-(`manx_agent.state.union`), so this does, too. What says the same in two of them, apart from the epoch, is one value
+(`manx_agent.state.programs`), so this does, too. What says the same in two of them, apart from the epoch, is one value
 here: it is compared when it is heard, not again for each node.
 """
 

@@ -1,6 +1,7 @@
 """On which nodes a policy is in the kernel: what each node has still to report, policy by policy.
 
-Owns: those needs, and when each is met. Must not: do I/O, or word anything (`policy_statuses` does).
+Owns: what makes such a need, and the counts that come of them. Must not: do I/O, keep needs (`needs` does), or word
+anything (`policy_statuses` does).
 
 A node is told of a policy's program by the PolicyProgram, if that is labelled for it, or by a PolicyClass that is, and
 has the program inside (`carriers`). An agent reports, watch by watch, the resourceVersion up to which what it heard is
@@ -8,8 +9,8 @@ in the kernel. So:
 1. Where a change of one of these objects, of its spec or labels, tells a node of another program than it was told of
    before, that node needs that version of the object; where a PolicyClass first names the program, or gets the node's
    span label, the node needs that version of the class.
-2. A need is met when the node reports to have applied that version by a watch that told of it: its own, or the one of
-   what concerns every node. Progress of one watch says nothing of the other (docs/decisions/0002).
+2. Where a node loses one of them, and what tells it then is newer than that, it was told nothing in between: it needs
+   that version, as after a restart.
 3. A policy is in force on a node that it concerns (some class with a pod there names it), that is told of the program
    as the PolicyProgram has it, and that needs nothing more. A class with another spec inside is of another generation,
    whichever of both was heard first.
@@ -19,7 +20,9 @@ and no others. A need stays while the policy does not concern the node: it may a
 
 After a restart nothing is known of needs. What the status said to be in force everywhere, of the same generation of the
 program, still is where a node is told of just that; else every node needs the version found of what tells it, or, if
-that never comes (it may be of a change that tells nothing new), only `grace` seconds.
+that never comes (it may be of a change that tells nothing new), only `grace` seconds. It is the same where a class told
+nodes of a program before there was the PolicyProgram. Not looked for is, then, whether nodes have heard of classes that
+only name it, and what nodes need that it does not concern.
 """
 
 from __future__ import annotations
