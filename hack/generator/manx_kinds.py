@@ -84,6 +84,7 @@ LIMITS: dict[tuple[str, str], Schema] = {
     ("PolicySettings", "route_refresh_interval"): {"minimum": 0},
     ("PolicySettings", "nat_port_range"): {"pattern": f"^({_PORT}:{_PORT})?$"},
     ("ClassTier", "name"): _NAME,
+    ("PolicyClassSpec", "programs"): _lines(r"\{[^\n]*\}"),
     ("ClassTier", "policies"): {"minItems": 1, "items": _NAME},
     ("RuleEnd", "ports"): {"items": {"pattern": f"^{_PORT}(-{_PORT})?$"}},
     ("RuleEnd", "not_ports"): {"items": {"pattern": f"^{_PORT}(-{_PORT})?$"}},

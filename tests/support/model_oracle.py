@@ -11,12 +11,11 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-import msgspec
-
 from manx_core.api.core_v1 import EndpointSlice, Namespace, Pod, ServiceAccount
-from manx_core.api.lines import lines_of
+from manx_core.api.inside import ClassProgram, line_of
+from manx_core.api.lines import lines_of, text_of
 from manx_core.api.tier import BUILT_IN, Tier
-from manx_core.api.v1alpha1 import AddressGroupSpec, ClassProgram, ClassTier, PolicyClassSpec, PolicyProgramSpec
+from manx_core.api.v1alpha1 import AddressGroupSpec, ClassTier, PolicyClassSpec, PolicyProgramSpec
 from manx_core.policy import (
     CompiledPolicy,
     GroupDef,
@@ -159,7 +158,7 @@ def expected(inputs: Inputs) -> Outcome:
 
 def _class_spec(applying: list[CompiledPolicy], inside: set[str], inputs: Inputs) -> PolicyClassSpec:
     within = sorted((c for c in applying if c.name in inside), key=lambda c: c.name)
-    programs = tuple(ClassProgram(found.name, found.program()) for found in within)
+    programs = text_of(line_of(ClassProgram(found.name, found.program())) for found in within)
     return PolicyClassSpec(epoch=0, tiers=_tiers(applying, inputs), programs=programs)
 
 
@@ -171,7 +170,8 @@ def _inside(classes: dict[str, list[CompiledPolicy]], inputs: Inputs) -> set[str
             alone = sum(compiled in others for others in classes.values()) == 1
             selectors = Counter(other.applies_to.key for other in applying)
             roomy = len(selectors) <= model_classes.ROOM and max(selectors.values()) <= model_programs.FEW
-            if alone and roomy and len(msgspec.json.encode(compiled.program())) <= model_programs.SMALL:
+            line = line_of(ClassProgram(compiled.name, compiled.program()))
+            if alone and roomy and len(line) <= model_programs.SMALL:
                 found.add(compiled.name)
     return found
 

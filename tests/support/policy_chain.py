@@ -16,6 +16,7 @@ from manx_agent.render.image import Image
 from manx_agent.render.plan import plan
 from manx_agent.render.policy import Renderer
 from manx_agent.render.settle import Settled, settle
+from manx_core.api.inside import programs_in
 from manx_core.api.lines import lines_of
 from manx_core.api.network_set import GlobalNetworkSet, NetworkSet
 from manx_core.api.v1alpha1 import (
@@ -96,7 +97,7 @@ def view_of(model: PolicyModel, node: str, cluster: Cluster) -> PolicyView:
             types[found.spec.group] = found.spec.type
         elif isinstance(found.spec, PolicyClassSpec):
             classes[found.name] = found.spec.tiers
-            programs |= {inside.name: inside.spec for inside in found.spec.programs}
+            programs |= {inside.name: inside.spec for inside in programs_in(found.spec.programs)}
         else:
             programs[found.name] = found.spec
     return PolicyView(

@@ -38,6 +38,7 @@ from manx_core.span import EVERYWHERE
 from manx_operator.carriers import PROGRAM, Carrier, Carriers, Change, told_by
 from manx_operator.forgetting import as_number
 from manx_operator.needs import Needs, label_of
+from manx_operator.observed import programs_inside
 
 
 class Standing(NamedTuple):
@@ -235,4 +236,4 @@ def _inside(found: PolicyClass | None) -> dict[str, Carrier]:
     if found is None:
         return {}
     name, meta = found.metadata.name, found.metadata
-    return {program.name: Carrier(name, meta, program.spec) for program in found.spec.programs}
+    return {program.name: Carrier(name, meta, program.spec) for program in programs_inside(found.spec)}

@@ -17,11 +17,11 @@ from typing import Any, NamedTuple
 import msgspec
 
 from manx_core.api.core_v1 import ObjectMeta
+from manx_core.api.inside import ClassProgram, programs_in
 from manx_core.api.lines import lines_of
 from manx_core.api.v1alpha1 import (
     OPEN_CLASS,
     AddressGroupSpec,
-    ClassProgram,
     NodeStateSpec,
     PolicyClassSpec,
     PolicyProgramSpec,
@@ -217,9 +217,10 @@ def references(spec: Any) -> frozenset[Key]:
     if isinstance(spec, NodeStateSpec):
         return _classes(lines_of(spec.pods))
     if isinstance(spec, PolicyClassSpec):
-        inside = {program.name for program in spec.programs}
-        named = {name for tier in spec.tiers for name in tier.policies} - inside
-        return _of_programs(spec.programs).union([Key(POLICY_PROGRAMS, name) for name in named])
+        inside = programs_inside(spec)
+        named = {name for tier in spec.tiers for name in tier.policies} - {program.name for program in inside}
+        theirs = [key for program in inside for key in references(program.spec)]
+        return frozenset([*theirs, *[Key(POLICY_PROGRAMS, name) for name in named]])
     if isinstance(spec, PolicyProgramSpec):
         rules = (*spec.ingress, *spec.egress)
         groups = {group for rule in rules for end in (rule.peer, rule.subject) for group in _groups(end)}
@@ -227,8 +228,13 @@ def references(spec: Any) -> frozenset[Key]:
     return frozenset()
 
 
-def _of_programs(programs: Iterable[ClassProgram]) -> frozenset[Key]:
-    return frozenset([key for program in programs for key in references(program.spec)])
+def programs_inside(spec: PolicyClassSpec) -> tuple[ClassProgram, ...]:
+    """The programs that a class as it is stored has inside; none where that cannot be read, which is then no more what
+    it shall be."""
+    try:
+        return programs_in(spec.programs)
+    except msgspec.MsgspecError:
+        return ()
 
 
 def _classes(pods: Iterable[str]) -> frozenset[Key]:

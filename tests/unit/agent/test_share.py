@@ -13,11 +13,12 @@ from manx_agent.state.groups import Groups
 from manx_agent.state.share import Share
 from manx_agent.state.union import Union
 from manx_core.api.core_v1 import ObjectMeta
+from manx_core.api.inside import ClassProgram
+from manx_core.api.inside import line_of as line_of_program
 from manx_core.api.lines import text_of
 from manx_core.api.v1alpha1 import (
     AddressGroup,
     AddressGroupSpec,
-    ClassProgram,
     ClassTier,
     IPAMBlock,
     IPAMBlockSpec,
@@ -260,7 +261,8 @@ def test_a_policy_changes_something_once_a_class_lists_it() -> None:
 
 
 def with_inside(name: str, version: int, *inside: PolicyProgram, epoch: int = 0) -> PolicyClass:
-    programs = tuple(ClassProgram(p.metadata.name, msgspec.structs.replace(p.spec, epoch=epoch)) for p in inside)
+    found = [ClassProgram(p.metadata.name, msgspec.structs.replace(p.spec, epoch=epoch)) for p in inside]
+    programs = text_of(map(line_of_program, found))
     bare = policy_class(name, version, *(p.metadata.name for p in inside))
     return msgspec.structs.replace(bare, spec=msgspec.structs.replace(bare.spec, programs=programs))
 
@@ -296,6 +298,18 @@ def test_a_program_that_leaves_its_class_for_an_object_of_its_own_changes_nothin
     share.set_program(0, "p", None)
     assert not share.dirty
     assert ports_of(share, "p") == ("80",)
+
+
+def test_what_cannot_be_read_leaves_what_was_inside() -> None:
+    share = Share("n1")
+    good = with_inside("c", 1, program("p", 1, "80"))
+    share.set_class(0, "c", good)
+    share.dirty.take()
+    for version, text in enumerate(("{}", "{", '{"name": "p", "spec": 5}'), start=2):
+        spec = msgspec.structs.replace(good.spec, programs=text)
+        share.set_class(0, "c", PolicyClass(ObjectMeta(name="c", resource_version=str(version)), spec))
+        assert ports_of(share, "p") == ("80",)
+    assert not share.dirty
 
 
 def test_the_newest_counts_of_objects_and_of_what_is_inside_classes() -> None:

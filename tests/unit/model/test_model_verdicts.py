@@ -6,6 +6,7 @@ import itertools
 
 from hypothesis import given, settings
 
+from manx_core.api.inside import programs_in
 from manx_core.api.lines import lines_of
 from manx_core.api.v1alpha1 import AddressGroupSpec, ClassTier, PolicyClassSpec, PolicyProgramSpec
 from manx_core.policy import Cluster, Flow, Groups
@@ -33,7 +34,7 @@ class Share:
                 self.groups.setdefault(found.spec.group, set()).update(lines_of(found.spec.members))
             elif isinstance(found.spec, PolicyClassSpec):
                 self.classes[name] = found.spec
-                self.programs |= {inside.name: inside.spec for inside in found.spec.programs}
+                self.programs |= {inside.name: inside.spec for inside in programs_in(found.spec.programs)}
             else:
                 self.programs[name] = found.spec
 

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manx_core.api.core_v1 import ObjectMeta
+from manx_core.api.inside import ClassProgram, line_of
+from manx_core.api.lines import text_of
 from manx_core.api.v1alpha1 import (
     Applied,
-    ClassProgram,
     ClassTier,
     NodeReport,
     NodeReportStatus,
@@ -75,7 +76,7 @@ class World:
     ) -> PolicyClass:
         """`inside`: the rules of P that it has inside, if it has."""
         tiers = (ClassTier(name="default", policies=policies),) if policies else ()
-        programs = () if inside is None else (ClassProgram(name=P, spec=a_spec(inside)),)
+        programs = "" if inside is None else line_of(ClassProgram(name=P, spec=a_spec(inside)))
         spec = PolicyClassSpec(epoch=0, tiers=tiers, programs=programs)
         made = PolicyClass(metadata=self._meta(name, labels(*spans), 1), spec=spec)
         self.classes[name] = made
@@ -349,8 +350,8 @@ def test_another_epoch_or_label_or_status_is_nothing_new(inlined: World, epoch: 
 
 def test_another_program_inside_the_same_class_is_nothing_new(inlined: World) -> None:
     before = inlined.classes[C]
-    other = ClassProgram(name="np.d.other", spec=a_spec(1))
-    spec = PolicyClassSpec(epoch=1, tiers=before.spec.tiers, programs=(*before.spec.programs, other))
+    other = line_of(ClassProgram(name="np.d.other", spec=a_spec(1)))
+    spec = PolicyClassSpec(epoch=1, tiers=before.spec.tiers, programs=text_of((before.spec.programs, other)))
     inlined.version += 1
     meta = ObjectMeta(name=C, resource_version=str(inlined.version), labels=before.metadata.labels)
     inlined.tracker.policy_class(before, PolicyClass(metadata=meta, spec=spec))

@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manx_core.api.core_v1 import ObjectMeta
+from manx_core.api.inside import ClassProgram, line_of, programs_in
 from manx_core.api.v1alpha1 import (
     Applied,
-    ClassProgram,
     ClassTier,
     NodeReport,
     NodeReportStatus,
@@ -56,7 +56,7 @@ def carried(found: Obj) -> int | None:
     """The rules of P that the object tells of."""
     if isinstance(found, PolicyProgram):
         return rules_of(found.spec)
-    return next((rules_of(inside.spec) for inside in found.spec.programs), None)
+    return next((rules_of(inside.spec) for inside in programs_in(found.spec.programs)), None)
 
 
 def names_it(found: Obj) -> bool:
@@ -196,7 +196,7 @@ class World:
             self._no_class(name)
             return
         tiers = (ClassTier(name="default", policies=(P,)),) if named else ()
-        programs = () if inside is None or not named else (ClassProgram(name=P, spec=spec_of(inside)),)
+        programs = "" if inside is None or not named else line_of(ClassProgram(name=P, spec=spec_of(inside)))
         spec = PolicyClassSpec(epoch=0, tiers=tiers, programs=programs)
         self._put("classes", name, PolicyClass(metadata=self._meta(name, spans), spec=spec))
 
@@ -205,7 +205,7 @@ class World:
         before = self.now["classes"].get(name)
         if isinstance(before, PolicyClass) and carried(before) is not None:
             meta = msgspec.structs.replace(before.metadata, resource_version=str(self.version))
-            spec = msgspec.structs.replace(before.spec, programs=())
+            spec = msgspec.structs.replace(before.spec, programs="")
             self._put("classes", name, PolicyClass(metadata=meta, spec=spec))
             self.version += 1
         self._put("classes", name, None)

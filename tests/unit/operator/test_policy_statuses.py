@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from informing import eventually
+from manx_core.api.inside import programs_in
 from manx_core.span import span_label
 from manx_kube.resources import (
     CALICO_NETWORK_POLICIES,
@@ -174,9 +175,8 @@ async def test_statuses_are_within_the_ceiling_on_writes() -> None:
 def inside(world: Cluster, program: str) -> list[str]:
     """The classes that have the program inside."""
     classes = world.all(POLICY_CLASSES)
-    return [
-        name for name, found in classes.items() if program in {p["name"] for p in found["spec"].get("programs", ())}
-    ]
+    there = {name: programs_in(found["spec"].get("programs", "")) for name, found in classes.items()}
+    return [name for name, programs in there.items() if program in {found.name for found in programs}]
 
 
 def spans_node(world: Cluster, program: str, node: str) -> bool:

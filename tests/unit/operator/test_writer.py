@@ -186,18 +186,24 @@ async def test_a_node_waits_for_its_class_and_the_class_for_its_program() -> Non
     async with cluster() as world:
         small(world)
         world.pod("other", "n1", labels={"app": "other"})
+        world.policy("q", {"app": "web"}, {"app": "x"})  # so that there is more than one class
         async with leading(world) as leader:
-            await settled(world, leader)
+            await settled(world, leader, lambda: world.all(POLICY_CLASSES))
             world.api.fail(
                 lambda r: r.resource == str(POLICY_PROGRAMS) and r.method == "POST", Refused(500, "Internal")
             )
             world.policy("p", {}, {"app": "x"})
-            world.policy("q", {"app": "web"}, {"app": "x"})  # so that there is more than one class
-            await eventually(lambda: world.all(ADDRESS_GROUPS) and leader.control.writer._backoffs)
-            assert not world.all(POLICY_CLASSES)
-            assert listed(world, "n1")[0].policy_class == "open"
-            await settled(world, leader, lambda: world.all(POLICY_CLASSES))
-            assert listed(world, "n1")[0].policy_class != "open"
+            await eventually(lambda: leader.control.writer._backoffs)
+            assert not naming(world, "knp.d.p")
+            assert {pod.policy_class == "open" for pod in listed(world, "n1") if pod.name == "other"} == {True}
+            await settled(world, leader, lambda: len(naming(world, "knp.d.p")) > 1)
+            assert "open" not in {pod.policy_class for pod in listed(world, "n1")}
+
+
+def naming(world: Cluster, program: str) -> list[str]:
+    """The classes that name a program."""
+    classes = world.all(POLICY_CLASSES).items()
+    return [name for name, found in classes for tier in found["spec"]["tiers"] if program in tier["policies"]]
 
 
 @pytest.mark.parametrize("applies_to", [{"app": "web"}, {}])

@@ -227,14 +227,6 @@ class PolicyProgramSpec(KubeStruct, frozen=True, gc=False):
     """Whether packets that this policy denies, by a rule or by selecting a pod that nothing allows, are logged."""
 
 
-class ClassProgram(KubeStruct, frozen=True, gc=False):
-    """A PolicyProgram as one class alone has it."""
-
-    name: str
-    spec: PolicyProgramSpec
-    """As the PolicyProgram has it, but with epoch 0: the class's own says who wrote it."""
-
-
 class PolicyClassSpec(KubeStruct, frozen=True, gc=False):
     """The policies that apply to a set of pods alike. The policy types of the programs named say in which directions
     the pods are isolated. A packet that every tier passes is allowed."""
@@ -242,8 +234,9 @@ class PolicyClassSpec(KubeStruct, frozen=True, gc=False):
     epoch: int
     tiers: tuple[ClassTier, ...] = ()
     """In the order of evaluation."""
-    programs: tuple[ClassProgram, ...] = ()
-    """Of the programs that `tiers` names, those that no other class does: they come to nodes in here."""
+    programs: str = ""
+    """Of the programs that `tiers` names, those that no other class does: they come to nodes in here. One on each line,
+    as JSON: its name, and its PolicyProgram's spec with epoch 0."""
 
 
 class PolicyClass(KubeStruct, frozen=True, gc=False):

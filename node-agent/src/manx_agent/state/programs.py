@@ -9,10 +9,16 @@ the two was written later says what is wanted. All these are custom resources, w
 
 from __future__ import annotations
 
+import logging
 from operator import itemgetter
 
+import msgspec
+
 from manx_agent.state.union import Union, version
+from manx_core.api.inside import programs_in
 from manx_core.api.v1alpha1 import PolicyClass, PolicyProgram, PolicyProgramSpec
+
+log = logging.getLogger(__name__)
 
 _NONE: frozenset[str] = frozenset()
 
@@ -32,16 +38,21 @@ class Programs:
         self._objects.put(side, name, obj)
 
     def put_class(self, name: str, now: PolicyClass | None) -> frozenset[str]:
-        """The class of that name is this; returns the programs that are inside, or were."""
-        before = self._names.pop(name, _NONE)
+        """The class of that name is this; returns the programs that are inside, or were. Where what is inside cannot be
+        read, what was stays."""
+        try:
+            inside = programs_in(now.spec.programs) if now is not None else ()
+        except msgspec.MsgspecError as error:
+            log.error("PolicyClass %s: spec.programs: %s: what was inside before stays in force", name, error)
+            return _NONE
+        before, names = self._names.pop(name, _NONE), frozenset([found.name for found in inside])
         for program in before:
             self._take_out(program, name)
-        if now is None or not now.spec.programs:
-            return before
-        for found in now.spec.programs:
-            self._inside.setdefault(found.name, {})[name] = version(now), found.spec
-        self._names[name] = frozenset([found.name for found in now.spec.programs])
-        return before | self._names[name]
+        for found in inside:
+            self._inside.setdefault(found.name, {})[name] = version(now) if now else 0, found.spec
+        if names:
+            self._names[name] = names
+        return before | names
 
     def get(self, name: str) -> PolicyProgramSpec | None:
         """None: the node knows no such program."""

@@ -15,9 +15,9 @@ its pods have no class, and are closed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from operator import attrgetter
 
-from manx_core.api.v1alpha1 import OPEN_CLASS, ClassProgram, PolicyClassSpec
+from manx_core.api.lines import text_of
+from manx_core.api.v1alpha1 import OPEN_CLASS, PolicyClassSpec
 from manx_core.policy.scope import SERVICE_ACCOUNT, hash20
 from manx_core.selectors import Change, IncrementalIndex, Selects
 from manx_operator.model.groups import GroupTable
@@ -189,12 +189,9 @@ class ClassTable:
             return None
         programs = pod_class.programs
         tiers = self._tiers.arrange([program.in_force.compiled for program in programs])
-        spec = PolicyClassSpec(epoch=0, tiers=tiers, programs=self._inside(programs))
+        inside = text_of(sorted([program.line for program in programs if program.inside]))
+        spec = PolicyClassSpec(epoch=0, tiers=tiers, programs=inside)
         return DesiredObject("PolicyClass", name, spec, pod_class.span.nodes)
-
-    def _inside(self, programs: Iterable[Program]) -> tuple[ClassProgram, ...]:
-        compiled = [program.compiled for program in programs if program.inside]
-        return tuple([ClassProgram(found.name, found.program()) for found in sorted(compiled, key=attrgetter("name"))])
 
     def keys(self) -> set[Key]:
         return {("PolicyClass", pod_class.name) for pod_class in self._by_name.values() if pod_class.audiences}

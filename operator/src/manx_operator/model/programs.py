@@ -13,8 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import msgspec
-
+from manx_core.api.inside import ClassProgram, line_of
 from manx_core.policy import CompiledPolicy, GroupDef
 from manx_core.policy.remarks import remarks
 from manx_operator.model.groups import Group, GroupTable
@@ -25,13 +24,13 @@ NOWHERE: frozenset[str] = frozenset()
 FEW = 4
 """Programs; an audience that has more is crowded."""
 SMALL = 2048
-"""Octets, as JSON, of a program that may be inside a class."""
+"""Characters of the line of a program that may be inside a class."""
 
 
 class Program:
     """A policy in force."""
 
-    __slots__ = ("_small", "audience", "groups", "in_force", "own_ports")
+    __slots__ = ("_line", "audience", "groups", "in_force", "own_ports")
 
     def __init__(self, in_force: InForce, groups: tuple[Group, ...], own_ports: tuple[Group, ...]) -> None:
         self.in_force = in_force
@@ -40,7 +39,7 @@ class Program:
         self.own_ports = own_ports
         """Those that are kept to know whether anybody is in them; nodes know their own pods' ports by themselves."""
         self.audience: Audience
-        self._small: bool | None = None
+        self._line: str | None = None
 
     @property
     def used(self) -> tuple[Group, ...]:
@@ -58,9 +57,15 @@ class Program:
     @property
     def small(self) -> bool:
         """Whether it may be inside a class."""
-        if self._small is None:
-            self._small = len(msgspec.json.encode(self.compiled.program())) <= SMALL
-        return self._small
+        return bool(self.line)
+
+    @property
+    def line(self) -> str:
+        """Its line inside a class; empty where it is not small."""
+        if self._line is None:
+            line = line_of(ClassProgram(self.compiled.name, self.compiled.program()))
+            self._line = line if len(line) <= SMALL else ""
+        return self._line
 
 
 class Audience:
