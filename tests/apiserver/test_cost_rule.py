@@ -100,9 +100,11 @@ class Counted:
         agents = list(self.agents.values())
         while True:
             await eventually(lambda: self.leader.idle and all(agent.quiet for agent in agents))
+            reports = sum(agent.reports for agent in agents)
             await caught_up([*self.ledger.informers, *self.leader.inputs])
             await caught_up([informer for agent in agents[:SURELY] for informer in agent.informers.values()])
-            if self.leader.idle and all(agent.quiet for agent in agents):
+            meanwhile = sum(agent.reports for agent in agents) - reports  # of which the ledger may not have heard
+            if self.leader.idle and all(agent.quiet for agent in agents) and not meanwhile:
                 return
 
     def _heard_otherwise(self, what: str, writes: dict[str, int], heard: Mapping[str, set[str] | str]) -> list[str]:

@@ -68,6 +68,8 @@ class FakeAgent:
     def __init__(self, client: KubeClient, node: str) -> None:
         self.node = node
         self.heard: Counts = Counter()
+        self.reports = 0
+        """How many it has written."""
         self._client = client
         self._due: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -108,6 +110,7 @@ class FakeAgent:
             "status": {"applied": {name: v for name, v in applied.items() if name not in ("meshnodes", "ipamblocks")}}
         }
         await self._client.patch(NODE_REPORTS, NodeReport, self.node, patch, how=PatchType.MERGE)
+        self.reports += 1
 
     async def start(self) -> None:
         await self._client.create(NODE_REPORTS, NodeReport(metadata=ObjectMeta(name=self.node)))
