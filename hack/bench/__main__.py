@@ -18,6 +18,7 @@ from bench import counts, picture, promised
 from bench.figures import Figure, machine, markdown, table
 from bench.limit import Overdue, within
 from bench.measures import MEASURES, Given, Measure, SizeName
+from lab.binaries import build_all
 from lab.cluster import Cluster
 from lab.settings import CHECKOUT
 
@@ -44,6 +45,7 @@ def main() -> int:
     """Exit code 1 where something could not be measured, or a count is not what it was."""
     given = arguments().parse_args()
     size: SizeName = "quick" if given.check or given.write_counts else given.size
+    build_all()  # nothing where it was done before; without it only a measure that has a lab would find its programs
     settle = given.settle if given.settle is not None else SETTLE[size]
     with SharedLab(given.lab, given.nodes) as lab:
         run = Run(Given(size, lab.entered), lab, settle, given.limit)
