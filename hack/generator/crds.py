@@ -45,8 +45,8 @@ _OF_EVERY_OBJECT: Schema = {
     # A name is never longer, but the API server's estimate of what a CEL rule costs has to be told.
     "metadata": {"type": "object", "properties": {"name": {"type": "string", "maxLength": 253}}},
 }
-"""Of users' kinds. Of those that the operator writes hundreds of times a second it is left out: the API server knows it,
-`kubectl explain` tells of it, but what the schema lists is looked at once more at each write, a tenth of its memory."""
+"""Of users' kinds. Those that the operator writes hundreds of times a second go without: the API server knows it, and
+`kubectl explain` tells of it, but what a schema lists is looked at once more at each write, a tenth of its memory."""
 
 
 def definitions() -> dict[str, dict[str, Any]]:
