@@ -167,6 +167,7 @@ class Informer(Generic[T]):
     async def reach_consistent(self) -> None:
         """Until the cache holds everything that was written before this call. Retries for ever."""
         await self.wait_synced()
+        wanted = self._lists_wanted + 1  # the first that anybody asks for from now on holds what this caller must see
         with suppress(KubeError, TimeoutError):
             current = await self._client.current_resource_version(
                 self.resource,
@@ -177,9 +178,8 @@ class Informer(Generic[T]):
             async with asyncio.timeout(CATCH_UP):
                 await self.wait_reached(current)
                 return
-        self._lists_wanted += 1
-        wanted = self._lists_wanted
-        if self._step is not None:
+        self._lists_wanted = max(self._lists_wanted, wanted)
+        if self._lists_done < wanted and self._step is not None:
             self._step.cancel()
         await self._until(lambda: self._lists_done >= wanted)
 

@@ -13,7 +13,7 @@ from fakeapi import Request, Watch
 from fakeapi_state import Refused
 from informing import LIMIT, Watched, eventually, pod, watching
 from manx_core.api.core_v1 import Pod
-from manx_kube.informer import Informer
+from manx_kube.informer import CATCH_UP, Informer
 from manx_kube.resources import PODS
 
 
@@ -410,6 +410,34 @@ async def test_two_callers_share_one_list() -> None:
             await asyncio.gather(w.informer.reach_consistent(), w.informer.reach_consistent())
         assert w.agrees()
         assert w.api.count(is_list) - before == 3  # one version read each, one list
+
+
+async def test_a_caller_that_gives_up_during_a_list_begun_since_its_call_asks_for_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with watching(page_size=0) as w:
+        await _write_unheard(w)
+        before, read, list_begun = w.api.count(is_list), w.client.current_resource_version, asyncio.Event()
+        callers = iter(("first", "second"))
+
+        async def late_for_the_second(*args: Any, **options: Any) -> str:
+            caller, version = next(callers), await read(*args, **options)
+            if caller == "second":
+                await list_begun.wait()
+            return version
+
+        def list_long(request: Request) -> None:
+            if request.query.get("limit") != "1":
+                w.informer.hold()
+                asyncio.get_running_loop().call_later(3 * CATCH_UP, w.informer.release)
+                list_begun.set()
+
+        monkeypatch.setattr(w.client, "current_resource_version", late_for_the_second)
+        w.api.before_page = list_long
+        async with asyncio.timeout(LIMIT):
+            await asyncio.gather(w.informer.reach_consistent(), w.informer.reach_consistent())
+        assert w.agrees()
+        assert w.api.count(is_list) - before == 3
 
 
 @pytest.mark.parametrize("type_", [dict, dict[str, Any]])
