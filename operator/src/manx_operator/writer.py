@@ -106,8 +106,8 @@ class Writer:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is marked, in flight, or waiting for others."""
-        return not (self._queue or self._in_flight or self._waits or self._parked or self._backoffs)
+        """Whether nothing is marked, in flight, waiting for others, or to be looked at later."""
+        return not (self._queue or self._in_flight or self._waits or self._parked or self._backoffs or self._timers)
 
     @property
     def queued(self) -> int:
@@ -238,10 +238,9 @@ class Writer:
     def _unpark(self, key: Key) -> None:
         """It is being looked at, and asks anew for whatever it shall be looked at later for."""
         self._parked.discard(key)
-        waited = self._waits.pop(key, frozenset())
-        if waited and (timer := self._timers.pop(key, None)) is not None:
+        if (timer := self._timers.pop(key, None)) is not None:
             timer.cancel()
-        for other in waited:
+        for other in self._waits.pop(key, frozenset()):
             waiters = self._waiters[other]
             waiters.discard(key)
             if not waiters:

@@ -154,6 +154,20 @@ async def test_a_deleted_node_leaves_nothing_but_its_blocks_for_a_while() -> Non
             await eventually(lambda: [b["spec"]["node"] for b in world.all(IPAM_BLOCKS).values()] == ["n1"])
 
 
+async def test_a_report_that_comes_after_its_node_is_gone_goes_too() -> None:
+    async with cluster() as world:
+        world.node("n1", 1)
+        world.node("n2", 2)
+        world.pool()
+        async with leading(world) as leader:
+            await settled(world, leader)
+            world.delete(NODES, "n2")
+            await settled(world, leader, lambda: set(world.all(NODE_STATES)) == {"n1"})
+            world.report("n2")
+            await settled(world, leader)
+            assert not world.all(NODE_REPORTS)
+
+
 async def test_the_as_number_reaches_those_nodes_that_have_none_of_their_own() -> None:
     async with cluster() as world:
         world.node("n1", 1)

@@ -151,6 +151,25 @@ async def test_an_echo_before_the_answer_is_looked_at_only_if_it_is_something_el
     assert not found._timers
 
 
+async def test_who_is_still_to_look_at_something_is_not_idle() -> None:
+    told = Told()
+    found = writer(Looking(), told, None)
+    await eventually(lambda: found.idle)
+    found.changed(KEY)
+    assert (told.looks, found.idle) == (0, False)
+    await eventually(lambda: told.looks == 1 and found.idle)
+
+
+async def test_a_look_for_another_reason_is_the_one_that_was_to_come() -> None:
+    told = Told()
+    found = writer(Looking(), told, None)
+    found.later(KEY, 0.02)
+    found.mark([KEY])
+    await eventually(lambda: told.looks and found.idle)
+    await asyncio.sleep(0.05)  # time for a mistake
+    assert told.looks == 1
+
+
 async def test_what_has_waited_is_not_looked_at_again_once_its_turn_has_come() -> None:
     other = Key(MESH_NODES, "n2")
     told = Told(Wait(frozenset({other})))
