@@ -73,6 +73,8 @@ class Writer:
         self.sending: dict[Key, Any] = {}
         """What is on its way to the server: it may be there before we hear of it."""
         self._again: set[Key] = set()
+        self._soon: set[Key] = set()
+        """What was changed by others and is looked at once `coalesce` is over."""
         self._waits: dict[Key, frozenset[Key]] = {}
         self._waiters: dict[Key, set[Key]] = {}
         self._parked: set[Key] = set()
@@ -106,8 +108,9 @@ class Writer:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is marked, in flight, waiting for others, or to be looked at later."""
-        return not (self._queue or self._in_flight or self._waits or self._parked or self._backoffs or self._timers)
+        """Whether nothing is marked or about to be, in flight, or waiting for others. What is to be looked at at some
+        later date, as for labels that linger, is as it shall be until then."""
+        return not (self._queue or self._soon or self._in_flight or self._waits or self._parked or self._backoffs)
 
     @property
     def queued(self) -> int:
@@ -133,6 +136,7 @@ class Writer:
         """
         self._look_for(key)
         if self._decider is not None and not self._is_arriving(key):
+            self._soon.add(key)
             self.later(key, self._coalesce)
 
     def _is_arriving(self, key: Key) -> bool:
@@ -237,10 +241,12 @@ class Writer:
 
     def _unpark(self, key: Key) -> None:
         """It is being looked at, and asks anew for whatever it shall be looked at later for."""
+        self._soon.discard(key)
         self._parked.discard(key)
-        if (timer := self._timers.pop(key, None)) is not None:
+        waited = self._waits.pop(key, frozenset())
+        if waited and (timer := self._timers.pop(key, None)) is not None:
             timer.cancel()
-        for other in self._waits.pop(key, frozenset()):
+        for other in waited:
             waiters = self._waiters[other]
             waiters.discard(key)
             if not waiters:

@@ -160,14 +160,15 @@ async def test_who_is_still_to_look_at_something_is_not_idle() -> None:
     await eventually(lambda: told.looks == 1 and found.idle)
 
 
-async def test_a_look_for_another_reason_is_the_one_that_was_to_come() -> None:
+async def test_what_is_due_in_an_hour_keeps_nobody_from_being_idle() -> None:
+    """As labels that linger are."""
     told = Told()
     found = writer(Looking(), told, None)
-    found.later(KEY, 0.02)
-    found.mark([KEY])
-    await eventually(lambda: told.looks and found.idle)
-    await asyncio.sleep(0.05)  # time for a mistake
-    assert told.looks == 1
+    found.later(KEY, 3600)
+    found.changed(KEY)
+    await eventually(lambda: told.looks == 1 and found.idle)
+    found.later(KEY, 3600)
+    assert found.idle
 
 
 async def test_what_has_waited_is_not_looked_at_again_once_its_turn_has_come() -> None:
