@@ -86,11 +86,12 @@ class Carriers:
 
 def told_by(carriers: Told, label: str) -> Carrier | None:
     """The one by which the agent of the node with this span label goes."""
-    for carrier in carriers:
-        labels = carrier.meta.labels
-        if label in labels or EVERYWHERE in labels:
-            return carrier
-    return None
+    return next((carrier for carrier in carriers if spans_label(carrier.meta, label)), None)
+
+
+def spans_label(meta: ObjectMeta, label: str) -> bool:
+    """Whether the node with this span label is told of the object."""
+    return label in meta.labels or EVERYWHERE in meta.labels
 
 
 def _sharing(carrier: Carrier, spec: PolicyProgramSpec) -> Carrier:

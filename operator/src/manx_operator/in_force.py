@@ -10,7 +10,8 @@ in the kernel. So:
    before, that node needs that version of the object; where a PolicyClass first names the program, or gets the node's
    span label, the node needs that version of the class.
 2. Where a node loses one of them, and what tells it then is newer than that, it was told nothing in between: it needs
-   that version, as after a restart.
+   that version, as after a restart. So it does where it was told something else by one of which we hear only after what
+   is newer.
 3. A policy is in force on a node that it concerns (some class with a pod there names it), that is told of the program
    as the PolicyProgram has it, and that needs nothing more. A class with another spec inside is of another generation,
    whichever of both was heard first.
@@ -35,7 +36,7 @@ import msgspec
 from manx_core.api.core_v1 import ObjectMeta
 from manx_core.api.v1alpha1 import NodeReport, PolicyClass, PolicyNodes, PolicyProgram
 from manx_core.span import EVERYWHERE
-from manx_operator.carriers import PROGRAM, Carrier, Carriers, Change, told_by
+from manx_operator.carriers import PROGRAM, Carrier, Carriers, Change, spans_label, told_by
 from manx_operator.forgetting import as_number
 from manx_operator.needs import Needs, label_of
 from manx_operator.observed import programs_inside
@@ -176,6 +177,8 @@ class InForce:
                 self._needs.put(program, node, now.name, now.meta)
                 if now is not change.new and change.old is not None and heard is not None:
                     self._needs.put(program, node, change.name, _withdrawn(change.old.meta, heard))
+            elif now is not None and change.new is not None and _overtook(now, change.new, label):
+                self._need_as_found(program, (node,), change.new.version)
         if change.old is not None:  # what tells them now may be newer, and so was heard of too early
             lost = self._added(change.new and change.new.meta, change.old.meta)
             self._need_as_found(program, lost, as_number(heard.resource_version) if heard is not None else 0)
@@ -220,6 +223,11 @@ class InForce:
         for node in [node for node in self._needs.nodes(program) if node not in nodes]:
             if over or ("", node) not in self._reports:
                 self._needs.drop(program, node)
+
+
+def _overtook(now: Carrier, late: Carrier, label: str) -> bool:
+    """Whether what tells a node is newer than what we heard later, which told it something else for a while."""
+    return now.version > late.version and now.spec is not late.spec and spans_label(late.meta, label)
 
 
 def _withdrawn(old: ObjectMeta, new: ObjectMeta) -> ObjectMeta:
