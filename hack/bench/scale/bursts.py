@@ -3,8 +3,9 @@
 Owns: the bursts, and holding their writes to what their change allows. Must not: assert a time.
 
 Beside the writes of each burst stands the number of objects that are another after it, which is the fewest there could
-be. That there are no more than elements that are another (`snapshots`), and no more in any second than the ceiling
-allows, is checked.
+be. That there are no more than elements that are another (`snapshots`), and no more at a time than the ceiling allows,
+is checked; the latter by when they are heard of, so with leave for hearing late: while the API server collects its
+garbage nothing is heard, and then all at once (1,197 sent in a second were 1,269 heard in one).
 """
 
 from __future__ import annotations
@@ -24,16 +25,18 @@ from bench.scale import changes, load
 from bench.scale.lags import Lags
 from bench.scale.load import Obj
 from bench.scale.processes import until
-from bench.scale.pulse import Pulse, most_in_a_second
+from bench.scale.pulse import Pulse, most_beyond, most_in_a_second
 from bench.scale.server import seen
 from bench.scale.snapshots import difference, snapshot
 from bench.scale.world import World, kubectl
 from manx_kube.client import PatchType
 from manx_kube.resources import NAMESPACES, NETWORK_POLICIES, NODES, PODS, SERVICE_ACCOUNTS
 
-CEILING = {"MANX_WRITE_RATE": "1000", "MANX_WRITE_BURST": "200"}
+RATE, AT_ONCE = 1000.0, 200.0
+CEILING = {"MANX_WRITE_RATE": str(RATE), "MANX_WRITE_BURST": str(AT_ONCE)}
 """As they are where nothing else is said."""
-AT_ONCE = 1200
+LATE = 0.5
+"""Seconds by which a write is heard of later than another, at most."""
 NAMESPACE, NODE = "burst", "node-drained"
 WRITTEN = "everything is written"
 
@@ -132,15 +135,15 @@ class Bursts:
             counted = (await seen(self._client)).since(counted)
             fewest = difference(before, await snapshot(self._client))
             times = pulse.take()
-        peak = most_in_a_second(times)
+        peak, beyond = most_in_a_second(times), most_beyond(times, RATE)
         self._world.say(f"{name}: {counted.writes} writes, {fewest}, {peak} in a second at most")
-        if counted.writes > fewest.elements or peak > AT_ONCE:
-            raise RuntimeError(f"{name}: {counted.writes} writes for {fewest}, {peak} in a second")
+        if counted.writes > fewest.elements or beyond > AT_ONCE + LATE * RATE:
+            raise RuntimeError(f"{name}: {counted.writes} writes for {fewest}, a burst of {beyond:.0f}")
         key = f"burst.{key}"
         took = max(0.0, times[-1] - began) if times else 0.0
         return [
             Figure(f"{key}.time", f"{name} → all written, statuses too", "s", (took,),
-                   "those objects at the ceiling's pace", (fewest.objects / float(self._env["MANX_WRITE_RATE"]),)),
+                   "those objects at the ceiling's pace", (fewest.objects / RATE,)),
             Figure(f"{key}.writes", "  writes", "writes", (counted.writes,), "objects that are others then",
                    (fewest.objects,), exact=exact),
             Figure(f"{key}.rate", "  in the second that had most", "writes", (peak,)),

@@ -1,6 +1,6 @@
 """When the operator's kinds are written, to tell how many writes there are in a second at most.
 
-Owns: the times of all that is heard of them. Must not: look at what it says.
+Owns: the times of all that is heard of them, and how they stand to a ceiling. Must not: look at what it says.
 """
 
 from __future__ import annotations
@@ -48,4 +48,13 @@ def most_in_a_second(times: Iterable[float]) -> int:
         while window[0] < at - 1.0:
             window.popleft()
         most = max(most, len(window))
+    return most
+
+
+def most_beyond(times: Iterable[float], rate: float) -> float:
+    """The burst, at least, that a token bucket of so many a second must have had to let these through."""
+    most, level, last = 0.0, 0.0, float("-inf")
+    for at in sorted(times):
+        level = max(0.0, level - (at - last) * rate) + 1.0
+        most, last = max(most, level), at
     return most

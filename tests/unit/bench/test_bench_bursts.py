@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from bench.scale.pulse import most_in_a_second
+from bench.scale.pulse import most_beyond, most_in_a_second
 from bench.scale.snapshots import Difference, difference, elements
 from manx_core.api.lines import text_of
 from manx_kube.resources import ADDRESS_GROUPS, NODE_STATES, POLICY_CLASSES, POLICY_PROGRAMS
+from manx_operator.limiter import TokenBucket
 
 
 def chunk(*members: str, labels: tuple[str, ...] = (), epoch: int = 1) -> frozenset[str]:
@@ -57,3 +60,28 @@ def test_a_class_counts_its_tiers_and_each_program_inside() -> None:
 )
 def test_the_second_that_has_most_may_begin_anywhere(times: list[float], most: int) -> None:
     assert most_in_a_second(times) == most
+
+
+@pytest.mark.parametrize(
+    ("times", "burst"),
+    [([], 0), ([5.0], 1), ([1.0, 1.0, 1.0], 3), ([0.0, 0.5, 1.0], 1), ([0.0, 0.0, 1.0, 1.0], 2), ([9.0, 0, 0.1], 1.8)],
+)
+def test_the_burst_that_times_need_beside_a_rate(times: list[float], burst: float) -> None:
+    assert most_beyond(times, rate=2.0) == pytest.approx(burst)
+
+
+@given(st.lists(st.integers(0, 400).map(lambda at: at / 100)))
+def test_a_bucket_of_that_burst_lets_them_through_and_a_smaller_one_does_not(times: list[float]) -> None:
+    def held_up(burst: float) -> bool:
+        at = times[0]
+        bucket = TokenBucket(2.0, burst, lambda: at)
+        for at in times:  # noqa: B007
+            if bucket.delay() > 1e-9:
+                return True
+            bucket.take()
+        return False
+
+    times.sort()
+    needed = most_beyond(times, rate=2.0)
+    assert not times or not held_up(needed)
+    assert needed <= 1.0 or held_up(needed - 0.01)
