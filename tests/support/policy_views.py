@@ -207,12 +207,13 @@ POOLS = (
 )
 
 Change = Callable[[PolicyView], PolicyView]
+KINDS = ("endpoint", "class", "program", "class_of", "port", "member", "pools", "settings")
+"""Of changes."""
 
 
 @st.composite
-def changes(draw: st.DrawFn) -> Change:
+def changes(draw: st.DrawFn, kinds: tuple[str, ...] = KINDS) -> Change:
     """One change that keeps a complete view complete, of which packets should see either before or after."""
-    kinds = ("endpoint", "class", "program", "class_of", "port", "member", "pools", "settings")
     kind = draw(st.sampled_from(kinds))
     if kind == "endpoint":
         key = draw(st.sampled_from(tuple(ENDPOINTS)))

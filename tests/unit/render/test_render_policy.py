@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from functools import reduce
+from typing import Literal
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernelsim import KernelSim, Verdict
-from manx_agent.model import PolicyView
+from kernelsim import KernelSim, Packet, Verdict
+from manx_agent.model import LocalEndpoint, PolicyView
 from manx_agent.render.image import Image
 from manx_agent.render.plan import plan
 from manx_agent.render.policy import Renderer
 from manx_agent.render.settle import HOLD, Settled, settle
+from manx_core.api.v1alpha1 import ClassTier, PolicyProgramSpec, PolicySource, PoolSettings, Rule
 from policy_reference import judge
 from policy_shapes import SHAPES
 from policy_views import Change, changes, packets, views
@@ -149,6 +153,79 @@ def test_each_packet_sees_the_old_policy_or_the_new(view: PolicyView, sequence: 
         for step in plan(kernel.image(_from_end(view)), wanted):
             kernel.run(step, either)
         view = change(view)
+
+
+@given(views(complete=True), st.lists(changes(("class", "program")), min_size=2, max_size=6))
+@settings(max_examples=50, deadline=None)
+def test_nothing_gets_through_that_neither_policy_allows(view: PolicyView, together: list[Change]) -> None:
+    """However many policies change at once, in the kernel of two pods that are both on this node."""
+    after = reduce(lambda found, change: change(found), together, view)
+    wanted = _image(after)
+    kernel, new, probes = _kernel(_image(view)), _kernel(wanted), packets(("tcp", 80), ("udp", 53))
+    denied = [p for p in probes if kernel.verdict(p) == new.verdict(p) == "DROP"]
+
+    def still() -> None:
+        for packet in denied:
+            assert kernel.verdict(packet) == "DROP", packet
+
+    for step in plan(kernel.image(_from_end(view)), wanted):
+        kernel.run(step, still)
+    assert kernel.image(_from_end(after)) == wanted
+
+
+def _between(*programs: PolicyProgramSpec) -> PolicyView:
+    """Two pods that can send to each other, the first of a class that has the first program alone, the second of one
+    that has all."""
+    pods = [LocalEndpoint("d", f"p{n}", "u", f"c{n}", f"mnx{n:011x}", (f"10.244.0.{n}",)) for n in (1, 2)]
+    named = [f"knp.d.{n}" for n, _ in enumerate(programs)]
+    tiers = {"pc-a": tuple(named[:1]), "pc-b": tuple(named)}
+    return PolicyView(
+        endpoints={pod.container_id: pod for pod in pods},
+        class_of={("d", "p1", "u"): "pc-a", ("d", "p2", "u"): "pc-b"},
+        classes={name: (ClassTier("default", policies),) for name, policies in tiers.items()},
+        programs=dict(zip(named, programs, strict=True)),
+        pools=(PoolSettings(name="four", cidr="10.244.0.0/16"),),
+    )
+
+
+def _program(
+    *types: Literal["Ingress", "Egress"], ingress: tuple[Rule, ...] = (), egress: tuple[Rule, ...] = ()
+) -> PolicyProgramSpec:
+    source = PolicySource(kind="NetworkPolicy", name="x")
+    return PolicyProgramSpec(epoch=1, source=source, types=types, ingress=ingress, egress=egress)
+
+
+_INGRESS, _EGRESS = _program("Ingress"), _program("Egress")
+_ALL = (Rule(action="Allow"),)
+_NONE = (Rule(action="Deny"),)
+OTHER_END = {
+    "isolates the sender, no longer the receiver": (_between(_INGRESS), _between(_EGRESS)),
+    "isolates the receiver, no longer the sender": (_between(_EGRESS), _between(_INGRESS)),
+    "denies the sender, where another isolates it in both": (
+        _between(_INGRESS, _program("Ingress", "Egress", ingress=_ALL, egress=_ALL)),
+        _between(_program("Egress", egress=_NONE), _program("Ingress", "Egress", ingress=_ALL, egress=_ALL)),
+    ),
+    "no longer denies the receiver, where another isolates it in both": (
+        _between(_program("Ingress", ingress=_NONE), _program("Ingress", "Egress", ingress=_ALL, egress=_ALL)),
+        _between(_EGRESS, _program("Ingress", "Egress", ingress=_ALL, egress=_ALL)),
+    ),
+}
+
+
+@pytest.mark.parametrize(("before", "after"), OTHER_END.values(), ids=[*OTHER_END])
+def test_a_policy_that_comes_to_deny_at_the_other_end_denies_all_the_time(
+    before: PolicyView, after: PolicyView
+) -> None:
+    ways = [
+        Packet(f"10.244.0.{a}", f"10.244.0.{b}", f"mnx{a:011x}", f"mnx{b:011x}", "tcp", 80) for a, b in ((1, 2), (2, 1))
+    ]
+    kernel, new = _kernel(_image(before)), _kernel(_image(after))
+    denied = [way for way in ways if kernel.verdict(way) == new.verdict(way) == "DROP"]
+    assert denied
+    seen: list[Verdict] = []
+    for step in plan(_image(before), _image(after)):
+        kernel.run(step, lambda: seen.extend(kernel.verdict(way) for way in denied))
+    assert set(seen) == {"DROP"}
 
 
 def test_an_endpoints_named_ports_come_before_it_and_go_after_it() -> None:

@@ -193,8 +193,8 @@ def test_an_endpoint_more_is_one_program_with_its_class_first() -> None:
         [
             f"add {member}"
             for member in (
-                "manx-open-out 10.244.0.2,mnx00000000002",
                 f"{names.class_set(_A)} 10.244.0.2,mnx00000000002",
+                "manx-open-out 10.244.0.2,mnx00000000002",
                 "manx-endpoints 10.244.0.2,mnx00000000002",
             )
         ],
@@ -213,10 +213,10 @@ def test_an_endpoint_less_is_silenced_before_it_leaves_its_class() -> None:
 
 def test_a_class_that_goes_is_left_before_its_chains_go() -> None:
     steps = plan(_image((1, _A), (2, _B)), _image((1, _B), (2, _B)))
-    assert [step.kind for step in steps] == ["rules", "sets", "rules", "destroy"]
-    assert names.class_set(_A) in steps[0].text
-    assert names.class_set(_A) not in steps[2].text
-    assert steps[3].text == f"{names.class_set(_A)}\n"
+    assert [step.kind for step in steps] == ["sets", "rules", "destroy"]
+    assert steps[0].text.splitlines() == [f"add {names.class_set(_B)} 10.244.0.1,mnx00000000001"]
+    assert names.class_set(_A) not in steps[1].text
+    assert steps[2].text == f"{names.class_set(_A)}\n"
 
 
 def test_an_endpoint_is_no_more_isolated_before_its_class_goes_and_isolated_only_after_a_class_came() -> None:

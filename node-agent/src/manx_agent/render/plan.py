@@ -2,21 +2,26 @@
 
 Owns: make before break. Must not: run anything, or know what any rule is for, save which chains dispatch by class.
 
-1. `ipset restore`: new sets, filled; the changed members of sets that rules refer to, additions first; endpoints that
-   are not isolated any more, into the sets of those, for step 2 may take the dispatch of their class away. (Endpoints'
+1. `ipset restore`: new sets, filled; the changed members of sets that rules refer to, additions first. (Endpoints'
    named ports come here, too.)
-2. One `iptables-restore`, all tables: new and changed chains, the dispatch among them, and what is no longer referred
-   to. A table's changes come into force at once.
-3. `ipset restore`: endpoints in and out of their sets: into the new class before out of the old, and before out of
-   the sets of those not isolated; an endpoint that goes, out of the set of all endpoints before out of its class, and
-   its named ports last.
-4. Only where an endpoint leaves a class that goes for one that was there already: the removal of that class from the
-   dispatch, and of its chains. (In step 2 both classes are dispatched, and either decides about the endpoint until
-   step 3 is through.)
-5. Destroying the sets that nothing refers to any more.
+2. Only where endpoints become isolated: what they need for that and is not there, that is new chains, and the dispatch
+   of classes in directions in which there was none. Nothing that there is becomes another.
+3. `ipset restore`, what closes: endpoints into their new classes, those that go out of the set of all endpoints, those
+   that are isolated now out of the sets of those not isolated.
+4. One `iptables-restore`, all tables: all that changes, the dispatch among them, and what is no longer referred to. A
+   table's changes come into force at once. What endpoints are still to leave stays: the dispatch of classes that go, or
+   that are not isolated any more in a direction.
+5. `ipset restore`, what opens: endpoints into the sets of those not isolated and into the set of all; then out of their
+   old classes; their named ports last.
+6. What has stayed in step 4 goes.
+7. Destroying the sets that nothing refers to any more.
 
-Every step leaves a state in which each packet is judged by the old policy or by the new. Steps with nothing to do are
-left out: a new endpoint of a known class is step 3 alone, a changed policy step 2 alone.
+Every step leaves a state in which each packet is judged by the old policy or by the new. That takes closing before
+opening: a packet between two pods of this node is let through by both, and a policy that isolated the receiver and now
+isolates the sender denies it before and after, but not between an opening of the one and the closing of the other.
+
+Steps with nothing to do are left out: a new endpoint of a known class is step 5 alone (with what of step 3 it needs), a
+changed policy step 4 alone, pods isolated by their first policy 1, 2 and 3, pods that have lost their last 5 and 6.
 """
 
 from __future__ import annotations
@@ -47,27 +52,44 @@ class Step:
 
 def plan(known: Image, desired: Image) -> tuple[Step, ...]:
     """The steps from one image to another. Nothing to do: no steps."""
-    halfway = _halfway(known, desired)
-    references, members = _set_lines(known.sets, desired.sets)
-    rules = _rule_steps(known, halfway or desired, removing=halfway is None)
-    steps = [_step("sets", [*references, *([] if rules else members)]), *rules]
-    steps.append(_step("sets", members if rules else []))
-    if halfway is not None:
-        steps.extend(_rule_steps(halfway, desired, removing=True))
-    steps.append(_step("destroy", sorted(known.sets.keys() - desired.sets.keys())))
-    return tuple(step for step in steps if step is not None)
+    references, moves = _set_lines(known.sets, desired.sets)
+    added = _with_additions(known, desired) if moves.closed else known
+    halfway = _with_remains(known, desired) if moves.opened or _leaving(known.sets, desired.sets) else desired
+    steps = [
+        *_sets(references),
+        *_rule_steps(known, added, removing=False),
+        *_sets(moves.before()),
+        *_rule_steps(added, halfway, removing=halfway is desired),
+        *_sets(moves.after()),
+        *_rule_steps(halfway, desired, removing=True),
+    ]
+    return (*_run_together(steps), *_steps("destroy", sorted(known.sets.keys() - desired.sets.keys())))
 
 
-def _step(kind: Literal["sets", "destroy"], lines: Iterable[str]) -> Step | None:
+def _sets(lines: Iterable[str]) -> list[Step]:
+    return _steps("sets", lines)
+
+
+def _steps(kind: Literal["sets", "destroy"], lines: Iterable[str]) -> list[Step]:
     text = "".join(f"{line}\n" for line in lines)
-    return Step(kind, text) if text else None
+    return [Step(kind, text)] if text else []
+
+
+def _run_together(steps: Iterable[Step]) -> list[Step]:
+    """Of changes to sets that follow each other, one."""
+    found: list[Step] = []
+    for step in steps:
+        if found and step.kind == found[-1].kind == "sets":
+            step = Step("sets", found.pop().text + step.text)
+        found.append(step)
+    return found
 
 
 # --- Sets ----------------------------------------------------------------------------------------------------------
 
 
-def _set_lines(known: Mapping[str, SetImage], desired: Mapping[str, SetImage]) -> tuple[list[str], list[str]]:
-    """The lines of step 1 and those of step 3."""
+def _set_lines(known: Mapping[str, SetImage], desired: Mapping[str, SetImage]) -> tuple[list[str], _Moves]:
+    """The lines of step 1, and the moves of steps 3 and 5."""
     references: list[str] = []
     additions: list[str] = []
     removals: list[str] = []
@@ -80,10 +102,7 @@ def _set_lines(known: Mapping[str, SetImage], desired: Mapping[str, SetImage]) -
         come, gone = changes(have.members, wanted.members)
         adds = [f"add {name} {member}" for member in sorted(come)]
         dels = [f"del {name} {member}" for member in sorted(gone)]
-        if names.is_open_set(name):
-            additions += adds
-            moves.out_of_class += dels
-        elif names.is_own_ports(name):
+        if names.is_own_ports(name):
             additions += adds
             moves.out_of_ports += dels
         elif names.is_endpoint_set(name):
@@ -93,7 +112,7 @@ def _set_lines(known: Mapping[str, SetImage], desired: Mapping[str, SetImage]) -
         else:
             additions += adds
             removals += dels
-    return [*references, *additions, *removals], moves.lines()
+    return [*references, *additions, *removals], moves
 
 
 def _creation(name: str, wanted: SetImage) -> list[str]:
@@ -112,19 +131,29 @@ class _Moves:
 
     def __init__(self) -> None:
         self.into_class: list[str] = []
-        self.into_all: list[str] = []
         self.out_of_all: list[str] = []
+        self.closed: list[str] = []
+        self.opened: list[str] = []
+        self.into_all: list[str] = []
         self.out_of_class: list[str] = []
         self.out_of_ports: list[str] = []
 
     def add(self, name: str, adds: Iterable[str], dels: Iterable[str]) -> None:
-        everyone = names.is_everyone(name)
-        into, out = (self.into_all, self.out_of_all) if everyone else (self.into_class, self.out_of_class)
+        into, out = self.into_class, self.out_of_class
+        if names.is_everyone(name):
+            into, out = self.into_all, self.out_of_all
+        elif names.is_open_set(name):
+            into, out = self.opened, self.closed
         into.extend(adds)
         out.extend(dels)
 
-    def lines(self) -> list[str]:
-        return [*self.into_class, *self.into_all, *self.out_of_all, *self.out_of_class, *self.out_of_ports]
+    def before(self) -> list[str]:
+        """Those of step 3."""
+        return [*self.into_class, *self.out_of_all, *self.closed]
+
+    def after(self) -> list[str]:
+        """Those of step 5."""
+        return [*self.opened, *self.into_all, *self.out_of_class, *self.out_of_ports]
 
 
 # --- Rules ---------------------------------------------------------------------------------------------------------
@@ -174,46 +203,62 @@ def _jump_lines(table: Table, known: Image, desired: Image, removing: bool) -> l
     return lines
 
 
-# --- Classes that go while endpoints leave them --------------------------------------------------------------------
+# --- What is there beside what shall be ----------------------------------------------------------------------------
 
-_DISPATCHED = re.compile(r"--match-set (\S+) ")
+_ASKED = re.compile(r"--match-set (\S+) ")
 _DISPATCH = (names.FROM, names.INBOUND)
 
 
-def _halfway(known: Image, desired: Image) -> Image | None:
-    """The desired image, with the dispatch also of those classes that go and that endpoints leave for another. None
-    where there are none."""
-    leaving = _leaving(known.sets, desired.sets)
-    if not leaving:
-        return None
-    chains: dict[Table, Chains] = {
-        table: {**known.chains.get(table, {}), **desired.chains.get(table, {})}
-        for table in dict.fromkeys((*desired.chains, *known.chains))
-    }
-    for table in ("filter", "filter6"):
-        chains[table] = {**chains.get(table, {}), **_dispatch(table, known, desired, leaving)}
-    return replace(desired, chains=chains, jumps={**known.jumps, **desired.jumps})
+def _with_additions(known: Image, desired: Image) -> Image:
+    """The known image with what the desired one has and it has not."""
+    return replace(known, chains=_joined(known.chains, desired.chains))
 
 
-def _dispatch(table: Table, known: Image, desired: Image, leaving: set[str]) -> Chains:
-    have, want = known.chains.get(table, {}), desired.chains.get(table, {})
-    return {name: _merged(name, have.get(name, ()), want[name], leaving) for name in _DISPATCH if name in want}
+def _with_remains(known: Image, desired: Image) -> Image:
+    """The desired image with what the known one has and it has not."""
+    jumps = {**known.jumps, **desired.jumps}
+    return replace(desired, chains=_joined(desired.chains, known.chains), jumps=jumps)
 
 
-def _leaving(known: Mapping[str, SetImage], desired: Mapping[str, SetImage]) -> set[str]:
-    """The sets of classes that go and have a member that step 3 puts elsewhere. (A member of a new set is there from
+def _leaving(known: Mapping[str, SetImage], desired: Mapping[str, SetImage]) -> bool:
+    """Whether a class that goes has a member that moves to one that there was. (A member of a new set is there from
     step 1 on.)"""
     going = {name for name in known.keys() - desired.keys() if names.is_class_set(name)}
     if not going:
-        return going
+        return False
     shared = [name for name in known.keys() & desired.keys() if names.is_class_set(name)]
     moving = frozenset().union(*(desired[name].members - known[name].members for name in shared))
-    return {name for name in going if known[name].members & moving}
+    return any(known[name].members & moving for name in going)
 
 
-def _merged(chain: str, have: Rules, want: Rules, leaving: set[str]) -> Rules:
-    """The wanted chain with the old dispatch of `leaving`, before the denial at its end."""
-    old = [rule for rule in map(unsealed, have) if (found := _DISPATCHED.search(rule)) and found[1] in leaving]
-    rules = [*map(unsealed, want)]
-    end = next(at for at, rule in enumerate(rules) if rule.startswith("-j "))
-    return seal(chain, [*rules[:end], *old, *rules[end:]])
+def _joined(first: Mapping[Table, Chains], other: Mapping[Table, Chains]) -> dict[Table, Chains]:
+    """`first`, and of `other` the chains that it has not, and the dispatch of classes that it does not dispatch."""
+    tables = dict.fromkeys((*first, *other))
+    joined: dict[Table, Chains] = {table: {**other.get(table, {}), **first.get(table, {})} for table in tables}
+    for table in ("filter", "filter6"):
+        for chain in _DISPATCH:
+            joined[table] = {**joined.get(table, {}), **_dispatch(chain, first.get(table, {}), other.get(table, {}))}
+    return joined
+
+
+def _dispatch(chain: str, first: Chains, other: Chains) -> Chains:
+    """Where `other` dispatches all that `first` does and more, that of `other`, for the order and the signs of which
+    there shall not be another step; else that of `first`, with what it lacks."""
+    mine, others = _classes(first.get(chain, ())), _classes(other.get(chain, ()))
+    if mine.keys() < others.keys():
+        return {name: rules for name, rules in other.items() if name == chain or name.startswith(f"{chain}-")}
+    lacking = [rule for name, rule in others.items() if name not in mine]
+    return {chain: _with(chain, first[chain], lacking)} if lacking else {}
+
+
+def _classes(rules: Rules) -> dict[str, str]:
+    """The rules that lead to a class's chain, by the class's set."""
+    found = ((_ASKED.search(rule), rule) for rule in rules)
+    return {asked[1]: rule for asked, rule in found if asked and names.is_class_set(asked[1])}
+
+
+def _with(chain: str, rules: Rules, more: Iterable[str]) -> Rules:
+    """A chain that dispatches, with more rules before the denial at its end."""
+    bare = [*map(unsealed, rules)]
+    end = next(at for at, rule in enumerate(bare) if rule.startswith("-j "))
+    return seal(chain, [*bare[:end], *map(unsealed, more), *bare[end:]])
