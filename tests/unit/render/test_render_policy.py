@@ -162,11 +162,11 @@ def test_nothing_gets_through_that_neither_policy_allows(view: PolicyView, toget
     after = reduce(lambda found, change: change(found), together, view)
     wanted = _image(after)
     kernel, new, probes = _kernel(_image(view)), _kernel(wanted), packets(("tcp", 80), ("udp", 53))
-    denied = [p for p in probes if kernel.verdict(p) == new.verdict(p) == "DROP"]
+    denied = [packet for packet in probes if "ACCEPT" not in (kernel.verdict(packet), new.verdict(packet))]
 
     def still() -> None:
         for packet in denied:
-            assert kernel.verdict(packet) == "DROP", packet
+            assert kernel.verdict(packet) != "ACCEPT", packet
 
     for step in plan(kernel.image(_from_end(view)), wanted):
         kernel.run(step, still)
