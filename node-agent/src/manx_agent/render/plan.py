@@ -9,8 +9,7 @@ Owns: make before break. Must not: run anything, or know what any rule is for, s
 3. `ipset restore`, what closes: endpoints into their new classes, those that go out of the set of all endpoints, those
    that are isolated now out of the sets of those not isolated.
 4. One `iptables-restore`, all tables: all that changes, the dispatch among them, and what is no longer referred to. A
-   table's changes come into force at once. What endpoints are still to leave stays: the dispatch of classes that go, or
-   that are not isolated any more in a direction.
+   table's changes come into force at once. Where endpoints are not isolated any more, what isolates them stays.
 5. `ipset restore`, what opens: endpoints into the sets of those not isolated and into the set of all; then out of their
    old classes; their named ports last.
 6. What has stayed in step 4 goes.
@@ -54,20 +53,16 @@ def plan(known: Image, desired: Image) -> tuple[Step, ...]:
     """The steps from one image to another. Nothing to do: no steps."""
     references, moves = _set_lines(known.sets, desired.sets)
     added = _with_additions(known, desired) if moves.closed else known
-    halfway = _with_remains(known, desired) if moves.opened or _leaving(known.sets, desired.sets) else desired
+    halfway = _with_remains(known, desired) if moves.opened else desired
     steps = [
-        *_sets(references),
+        *_steps("sets", references),
         *_rule_steps(known, added, removing=False),
-        *_sets(moves.before()),
+        *_steps("sets", moves.before()),
         *_rule_steps(added, halfway, removing=halfway is desired),
-        *_sets(moves.after()),
+        *_steps("sets", moves.after()),
         *_rule_steps(halfway, desired, removing=True),
     ]
     return (*_run_together(steps), *_steps("destroy", sorted(known.sets.keys() - desired.sets.keys())))
-
-
-def _sets(lines: Iterable[str]) -> list[Step]:
-    return _steps("sets", lines)
 
 
 def _steps(kind: Literal["sets", "destroy"], lines: Iterable[str]) -> list[Step]:
@@ -206,7 +201,6 @@ def _jump_lines(table: Table, known: Image, desired: Image, removing: bool) -> l
 # --- What is there beside what shall be ----------------------------------------------------------------------------
 
 _ASKED = re.compile(r"--match-set (\S+) ")
-_DISPATCH = (names.FROM, names.INBOUND)
 
 
 def _with_additions(known: Image, desired: Image) -> Image:
@@ -220,24 +214,12 @@ def _with_remains(known: Image, desired: Image) -> Image:
     return replace(desired, chains=_joined(desired.chains, known.chains), jumps=jumps)
 
 
-def _leaving(known: Mapping[str, SetImage], desired: Mapping[str, SetImage]) -> bool:
-    """Whether a class that goes has a member that moves to one that there was. (A member of a new set is there from
-    step 1 on.)"""
-    going = {name for name in known.keys() - desired.keys() if names.is_class_set(name)}
-    if not going:
-        return False
-    shared = [name for name in known.keys() & desired.keys() if names.is_class_set(name)]
-    moving = frozenset().union(*(desired[name].members - known[name].members for name in shared))
-    return any(known[name].members & moving for name in going)
-
-
 def _joined(first: Mapping[Table, Chains], other: Mapping[Table, Chains]) -> dict[Table, Chains]:
     """`first`, and of `other` the chains that it has not, and the dispatch of classes that it does not dispatch."""
-    tables = dict.fromkeys((*first, *other))
-    joined: dict[Table, Chains] = {table: {**other.get(table, {}), **first.get(table, {})} for table in tables}
-    for table in ("filter", "filter6"):
-        for chain in _DISPATCH:
-            joined[table] = {**joined.get(table, {}), **_dispatch(chain, first.get(table, {}), other.get(table, {}))}
+    joined: dict[Table, Chains] = {}
+    for table in dict.fromkeys((*first, *other)):
+        own, others = first.get(table, {}), other.get(table, {})
+        joined[table] = {**others, **own, **_dispatch(names.FROM, own, others), **_dispatch(names.INBOUND, own, others)}
     return joined
 
 
