@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from manx_core.api.core_v1 import ObjectMeta
 from manx_core.api.v1alpha1 import PolicyProgramSpec
-from manx_core.span import EVERYWHERE
+from manx_core.span import spans
 from manx_operator.forgetting import as_number
 from manx_operator.observed import same_spec
 
@@ -84,14 +84,9 @@ class Carriers:
         return Change(name, old, new, before, after)
 
 
-def told_by(carriers: Told, label: str) -> Carrier | None:
-    """The one by which the agent of the node with this span label goes."""
-    return next((carrier for carrier in carriers if spans_label(carrier.meta, label)), None)
-
-
-def spans_label(meta: ObjectMeta, label: str) -> bool:
-    """Whether the node with this span label is told of the object."""
-    return label in meta.labels or EVERYWHERE in meta.labels
+def told_by(carriers: Told, node: str) -> Carrier | None:
+    """The one by which the node's agent goes."""
+    return next((carrier for carrier in carriers if spans(carrier.meta.labels, node)), None)
 
 
 def _sharing(carrier: Carrier, spec: PolicyProgramSpec) -> Carrier:

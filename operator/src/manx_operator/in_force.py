@@ -35,10 +35,10 @@ import msgspec
 
 from manx_core.api.core_v1 import ObjectMeta
 from manx_core.api.v1alpha1 import NodeReport, PolicyClass, PolicyNodes, PolicyProgram
-from manx_core.span import EVERYWHERE
-from manx_operator.carriers import PROGRAM, Carrier, Carriers, Change, spans_label, told_by
+from manx_core.span import EVERYWHERE, span_label, spans
+from manx_operator.carriers import PROGRAM, Carrier, Carriers, Change, told_by
 from manx_operator.forgetting import as_number
-from manx_operator.needs import Needs, label_of
+from manx_operator.needs import Needs
 from manx_operator.observed import programs_inside
 
 
@@ -71,7 +71,7 @@ class InForce:
         """Of each PolicyProgram: its generation, and the resourceVersion that began it."""
         self._needs = Needs(reports, clock, lambda program: self._dirty.add(program))
         self._dirty: set[str] = set()
-        self._known = {label_of(node): node for _, node in reports}
+        self._known = {span_label(node): node for _, node in reports}
         """Span label → node, of nodes that report, or that some policy concerns."""
 
     # --- what is heard ------------------------------------------------------------------------------------------------
@@ -118,14 +118,14 @@ class InForce:
 
     def report(self, node: str) -> None:
         """A node's report is another."""
-        self._known[label_of(node)] = node
+        self._known[span_label(node)] = node
         self._needs.report(node)
 
     def touch(self, programs: Iterable[str]) -> None:
         """The nodes that these concern may be others."""
         for name in programs:
             self._dirty.add(name)
-            self._known.update((label_of(node), node) for node in self._nodes_of(name))
+            self._known.update((span_label(node), node) for node in self._nodes_of(name))
 
     # --- what comes of it ---------------------------------------------------------------------------------------------
 
@@ -171,13 +171,12 @@ class InForce:
         """An object tells of a program, or does no more; `heard`: the object as it is, if it is."""
         self._dirty.add(program)
         for node in self._reached(change):
-            label = label_of(node)
-            was, now = told_by(change.before, label), told_by(change.after, label)
+            was, now = told_by(change.before, node), told_by(change.after, node)
             if now is not None and (was is None or was.spec is not now.spec):
                 self._needs.put(program, node, now.name, now.meta)
                 if now is not change.new and change.old is not None and heard is not None:
                     self._needs.put(program, node, change.name, _withdrawn(change.old.meta, heard))
-            elif now is not None and change.new is not None and _overtook(now, change.new, label):
+            elif now is not None and change.new is not None and _overtook(now, change.new, node):
                 self._need_as_found(program, (node,), change.new.version)
         if change.old is not None:  # what tells them now may be newer, and so was heard of too early
             lost = self._added(change.new and change.new.meta, change.old.meta)
@@ -194,7 +193,7 @@ class InForce:
         had: Mapping[str, str] = old.labels if old is not None else {}
         if EVERYWHERE in had:
             return set()
-        return {node for node in self._spanned(new.labels.keys() - had.keys()) if label_of(node) not in had}
+        return {node for node in self._spanned(new.labels.keys() - had.keys()) if span_label(node) not in had}
 
     def _spanned(self, labels: Collection[str]) -> set[str]:
         """The nodes that these labels are of."""
@@ -205,7 +204,7 @@ class InForce:
     def _right(self, name: str, nodes: Iterable[str]) -> set[str]:
         """Those of the nodes that are told of the program as it is."""
         carriers = self._carriers.of(name)
-        told = {node: told_by(carriers, label_of(node)) for node in nodes}
+        told = {node: told_by(carriers, node) for node in nodes}
         spec = next((found.spec for found in carriers if found.name == PROGRAM), None)
         return {node for node, found in told.items() if found is not None and found.spec is spec}
 
@@ -213,7 +212,7 @@ class InForce:
         """Nothing, or too little, is known of what these need, if what tells them is newer than `since`."""
         carriers, until = self._carriers.of(program), self._clock() + self._grace
         for node in nodes:
-            found = told_by(carriers, label_of(node))
+            found = told_by(carriers, node)
             if found is not None and found.version > since and not self._needs.has(program, node, found.name):
                 self._needs.put(program, node, found.name, found.meta, until)
 
@@ -225,9 +224,9 @@ class InForce:
                 self._needs.drop(program, node)
 
 
-def _overtook(now: Carrier, late: Carrier, label: str) -> bool:
+def _overtook(now: Carrier, late: Carrier, node: str) -> bool:
     """Whether what tells a node is newer than what we heard later, which told it something else for a while."""
-    return now.version > late.version and now.spec is not late.spec and spans_label(late.meta, label)
+    return now.version > late.version and now.spec is not late.spec and spans(late.meta.labels, node)
 
 
 def _withdrawn(old: ObjectMeta, new: ObjectMeta) -> ObjectMeta:

@@ -9,7 +9,6 @@ concerns every node. Progress of one watch says nothing of the other (docs/decis
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from functools import lru_cache
 from typing import NamedTuple
 
 from manx_core.api.core_v1 import ObjectMeta
@@ -17,8 +16,6 @@ from manx_core.api.v1alpha1 import Applied, NodeReport
 from manx_core.span import EVERYWHERE, span_label
 from manx_operator.carriers import PROGRAM
 from manx_operator.forgetting import as_number
-
-label_of = lru_cache(maxsize=20_000)(span_label)
 
 
 class Need(NamedTuple):
@@ -61,7 +58,7 @@ class Needs:
 
     def put(self, program: str, node: str, name: str, told: ObjectMeta, until: float = 0.0) -> None:
         """This version of the object of that name, which is, or was, labelled so."""
-        own, everywhere = label_of(node) in told.labels, EVERYWHERE in told.labels
+        own, everywhere = span_label(node) in told.labels, EVERYWHERE in told.labels
         need = Need(as_number(told.resource_version), own, everywhere, until)
         self._of.setdefault(program, {}).setdefault(node, {})[name] = need
         self._waiting.setdefault(node, set()).add(program)
